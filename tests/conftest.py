@@ -1,0 +1,70 @@
+"""What holds for every test: one event loop, no blocking on it, no silent skips.
+
+- Coroutine tests run on asyncio (the package depends on it below anyio: pidfds and descriptors
+  are watched by `loop.add_reader`).
+- A call that blocks while our code is on the stack of the event loop fails the test
+  (blockbuster). Only `sidecar` is scanned: a test may block, so may a library on its own.
+- With `SIDECAR_TEST_NO_SKIP=1` (set by `.ci/run` when `CI=true`) a skip is a failure, because a
+  test that is skipped for want of an install has checked nothing. `@pytest.mark.optional` is
+  for the few that need something no install can give, such as a kernel feature.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+
+import pytest
+from blockbuster import BlockBuster
+
+pytest_plugins = ["pytester"]  # tests/test_conftest.py runs pytest inside pytest
+
+NO_SKIP = os.environ.get("SIDECAR_TEST_NO_SKIP") == "1"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The one backend; wide scope, so that fixtures of any scope may be coroutines."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
+    """Blocking calls of our code on the event loop raise `BlockingError`, in every test.
+
+    Descriptors and sockets in non-blocking mode are left alone by blockbuster itself. The one
+    exemption: `Popen` waits on a pipe until its child has called exec. It costs about 0.2 ms
+    (vfork: the parent stands still for that time anyway), less than a hop to a thread, so
+    programs are spawned on the loop.
+    """
+    detector = BlockBuster(["sidecar"])
+    detector.functions["os.read"].can_block_in("/subprocess.py", {"_execute_child"})
+    detector.activate()
+    yield detector
+    detector.deactivate()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    was_expected = hasattr(report, "wasxfail") or item.get_closest_marker("optional")
+    if NO_SKIP and report.skipped and not was_expected:
+        _fail(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A skip of a whole module (`importorskip` at its head) arises while collecting."""
+    report = yield
+    if NO_SKIP and report.skipped:
+        _fail(report)
+    return report
+
+
+def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    report.outcome = "failed"
+    report.longrepr = f"SIDECAR_TEST_NO_SKIP=1 allows no skips, yet: {reason}"
