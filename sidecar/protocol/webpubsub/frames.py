@@ -15,7 +15,7 @@ ourselves is always BINARY.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -139,6 +139,7 @@ class Codec(Protocol):
     """Frames to WebSocket messages and back. JSON travels as text, protobuf as binary."""
 
     subprotocol: str
+    is_binary: bool
 
     def encode_upstream(self, frame: Upstream) -> bytes | str: ...
     def encode_downstream(self, frame: Downstream) -> bytes | str: ...
@@ -147,4 +148,11 @@ class Codec(Protocol):
 
     def overhead(self, group: str, size: int) -> int:
         """Upper bound of the encoded size of a `SendToGroup` of `size` bytes to `group`."""
+        ...
+
+    def template(self, message: Message) -> Callable[[int | None], bytes | str]:
+        """`message` for many receivers: encoded once, then finished by each sequence id.
+
+        The `sequence_id` of `message` itself is ignored.
+        """
         ...
