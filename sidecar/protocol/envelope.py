@@ -26,13 +26,11 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 
 import cbor2
 
-from sidecar.errors import ProtocolError
+from sidecar.errors import CallError, Code, ProtocolError, Retry, Started
 
 MAX_DEPTH = 16  # nested containers; RFC 8949 §10 asks decoders for a bound
 IGNORABLE = 64  # types from here on may be ignored by who does not know them
 DATA_TYPE = 32
-
-T = TypeVar("T")
 
 
 def _uint(value: Any) -> bool:
@@ -274,6 +272,15 @@ class Gap(Envelope):
 
 
 @dataclass(frozen=True, slots=True)
+class Refused(Envelope):
+    """The answer to an `attach` that cannot be had, with the error that says why."""
+
+    TYPE: ClassVar[int] = 22
+    nonce: bytes = key(0, _id)
+    error: dict[str, Any] = key(1, _map)
+
+
+@dataclass(frozen=True, slots=True)
 class Credit(Envelope):
     """This stream was received without a hole up to `received`; send up to `limit`."""
 
@@ -381,7 +388,7 @@ Any_ = Envelope | Data | Strange
 
 TYPES: tuple[type[Envelope], ...] = (
     Head, Attach, Detach, Call, Cancel, Ask, EventAck, Window,
-    Attached, Accepted, Result, State, Event, Gap,
+    Attached, Accepted, Result, State, Event, Gap, Refused,
     Credit, End, Reset, Rewind, Skip,
     Hello, Blocked, Unsupported,
 )  # fmt: skip
@@ -439,9 +446,7 @@ def _uint_head(major: int, value: int) -> bytes:
 def data_head(id: bytes, n: int, offset: int, size: int) -> bytes:
     """Everything of a data envelope before its bytes, written by hand: cbor2 would copy a
     256 KiB payload two more times. The result is the same standard CBOR."""
-    return b"".join(
-        (_DATA_START, id, _uint_head(0, n), _uint_head(0, offset), _uint_head(2, size))
-    )
+    return b"".join((_DATA_START, id, _uint_head(0, n), _uint_head(0, offset), _uint_head(2, size)))
 
 
 def encode_data(id: bytes, n: int, offset: int, data: bytes) -> bytes:
@@ -585,6 +590,45 @@ def _show(value: Any) -> str:
     """A few characters of `value`, for a sentence; never all of somebody's data."""
     text = f"{type(value).__name__} {value!r}"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def error_map(error: CallError) -> dict[str, Any]:
+    """How an error travels."""
+    content: dict[str, Any] = {
+        "code": str(error.code),
+        "message": error.message,
+        "started": str(error.started),
+        "retry": str(error.retry),
+    }
+    if error.details:
+        content["details"] = dict(error.details)
+    return content
+
+
+def error_from(content: dict[str, Any]) -> CallError:
+    """The error that travelled; a code of a later version counts as `internal`, by its words."""
+    try:
+        code = Code(content.get("code", ""))
+    except ValueError:
+        code = Code.INTERNAL
+    details = content.get("details")
+    return CallError(
+        code,
+        str(content.get("message", "")),
+        started=_member(Started, content.get("started"), Started.UNKNOWN),
+        retry=_member(Retry, content.get("retry"), Retry.NEVER),
+        **({str(k): v for k, v in details.items()} if isinstance(details, dict) else {}),
+    )
+
+
+E_ = TypeVar("E_", Started, Retry)
+
+
+def _member(kind: type[E_], value: Any, otherwise: E_) -> E_:
+    try:
+        return kind(value)
+    except ValueError:
+        return otherwise
 
 
 def join(envelopes: Iterable[Envelope]) -> bytes:

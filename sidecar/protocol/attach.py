@@ -1,0 +1,146 @@
+"""Who may speak: controllers attach, and an attachment lapses when they fall silent.
+
+An attachment id is 16 random bytes that only this sidecar and that controller know, bound to
+one incarnation: nothing can be forged with it, nothing stale is delivered by it, and of two
+sidecars of one run only one is spoken to. The same nonce gets the same answer, because
+`attach` is repeated until it is answered. Calls outlive their attachment; readers do not.
+
+Times are seconds. Nothing here makes ids or reads a clock: both are arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecar.errors import CallError, Code, LimitExceeded
+from sidecar.protocol.envelope import Attach, Attached
+from sidecar.protocol.names import Scope, Subject
+from sidecar.protocol.outbox import Outbox
+from sidecar.protocol.window import SLACK, ReceiveWindow, SendWindow, share
+
+VERSION = 1
+LAPSE = 90.0  # seconds of silence after which an attachment ends (three missed `window`s)
+MAX_ATTACHMENTS = 64  # more are refused with `limit`
+
+
+@dataclass(slots=True, eq=False)
+class Attachment:
+    """A controller's unforgeable, passing identity, and what waits for it."""
+
+    id: bytes
+    controller: str
+    scope: Scope
+    outbox: Outbox
+    inbound: ReceiveWindow
+    answer: Attached
+    heard: float
+    reader: str | None = None
+    after: int | None = None
+    series: bytes | None = None
+    is_ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an `attached` says of this sidecar."""
+
+    series: bytes
+    incarnation: bytes
+    generation: int
+    first: int
+    last: int
+    limits: dict[str, int]
+    features: tuple[str, ...] = ()
+
+
+class Attachments:
+    """All attachments of one sidecar."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._by_id: dict[bytes, Attachment] = {}
+        self._by_nonce: dict[bytes, Attachment] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def all(self) -> list[Attachment]:
+        return list(self._by_id.values())
+
+    def find(self, id: bytes) -> Attachment | None:
+        return self._by_id.get(id)
+
+    def attach(
+        self, request: Attach, scope: Scope, facts: Facts, *, new_id: bytes, now: float
+    ) -> tuple[Attachment, bool]:
+        """The attachment for `request`, and whether it is new. Raises `CallError`."""
+        known = self._by_nonce.get(request.nonce)
+        if known is not None and known.controller == request.controller:
+            known.heard = now
+            return known, False
+        self._check(request, scope)
+        window_bytes, window_messages = request.window
+        granted = share(len(self._by_id) + 1)
+        answer = Attached(
+            nonce=request.nonce,
+            attachment=new_id,
+            series=facts.series,
+            incarnation=facts.incarnation,
+            generation=facts.generation,
+            first=facts.first,
+            last=facts.last,
+            version=VERSION,
+            window=list(granted),
+            features=list(facts.features),
+            limits=facts.limits,
+        )
+        attachment = Attachment(
+            id=new_id,
+            controller=request.controller,
+            scope=scope,
+            outbox=Outbox(
+                self._subject.reply_group(request.controller),
+                SendWindow(new_id, window_bytes, window_messages),
+            ),
+            inbound=ReceiveWindow(*granted, now=now),
+            answer=answer,
+            heard=now,
+            reader=request.reader,
+            after=request.after,
+            series=request.series,
+        )
+        self._by_id[new_id] = attachment
+        self._by_nonce[request.nonce] = attachment
+        return attachment, True
+
+    def end(self, attachment: Attachment) -> None:
+        """It detached, lapsed or overflowed. Harmless when repeated."""
+        attachment.is_ended = True
+        self._by_id.pop(attachment.id, None)
+        self._by_nonce.pop(attachment.answer.nonce, None)
+
+    def lapsed(self, *, now: float) -> list[Attachment]:
+        return [x for x in self._by_id.values() if now >= x.heard + LAPSE]
+
+    def next_deadline(self) -> float | None:
+        """When the next one lapses or has a `window` to send."""
+        times = [min(x.heard + LAPSE, x.inbound.next_deadline()) for x in self._by_id.values()]
+        return min(times, default=None)
+
+    def _check(self, request: Attach, scope: Scope) -> None:
+        if VERSION not in request.versions:
+            raise CallError(
+                Code.UNSUPPORTED,
+                f"versions {request.versions} offered, this sidecar speaks {VERSION}",
+            )
+        if len(request.window) != 2 or request.window[0] < SLACK or request.window[1] < 2:
+            raise CallError(
+                Code.INVALID,
+                f"a window of {request.window}: at least {SLACK} bytes and 2 messages expected",
+            )
+        if request.reader is not None and scope is not Scope.FULL:
+            raise CallError(
+                Code.FORBIDDEN, f"durable reader {request.reader!r} through a watch-only group"
+            )
+        if len(self._by_id) >= MAX_ATTACHMENTS:
+            raise LimitExceeded("attachments", size=len(self._by_id) + 1, limit=MAX_ATTACHMENTS)
