@@ -14,6 +14,7 @@ may do next. Four kinds:
     └── ChannelError                the channel to the hub
         ├── TokenExpired            the token has lapsed; a new one mends it
         ├── TokenRefused            the hub will not have this token
+        ├── NoToken                 there is no token to dial with
         ├── Replaced                another connection took this one's place
         └── NetworkFailure          the world: DNS, TCP, TLS, proxies, HTTP 5xx
 
@@ -185,7 +186,11 @@ class LimitExceeded(CallError):
 
     def __init__(self, what: str, *, size: int, limit: int, **details: Any) -> None:
         super().__init__(
-            Code.LIMIT, f"{what}: {size}, at most {limit} allowed", size=size, limit=limit, **details
+            Code.LIMIT,
+            f"{what}: {size}, at most {limit} allowed",
+            size=size,
+            limit=limit,
+            **details,
         )
 
 
@@ -220,6 +225,12 @@ class TokenRefused(ChannelError):
     """The hub will not have this token (401 or 403 on a token that has not lapsed)."""
 
     reason = "refused"
+
+
+class NoToken(ChannelError):
+    """There is no token to dial with: the sentence says where it was sought and what was found."""
+
+    reason = "no_token"
 
 
 class Replaced(ChannelError):
@@ -264,9 +275,7 @@ def show_path(path: str | bytes) -> str:
     return repr(os.fsdecode(path)) if isinstance(path, bytes) else repr(path)
 
 
-def from_os_error(
-    error: OSError, what: str | bytes, *, started: Started = Started.NO
-) -> CallError:
+def from_os_error(error: OSError, what: str | bytes, *, started: Started = Started.NO) -> CallError:
     """`error` as a coded error about `what`, the path or program as the caller wrote it."""
     number = error.errno or 0
     reason = os.strerror(number) if number else str(error)

@@ -1,0 +1,37 @@
+"""What is handed to the channel to be published, and what became of it.
+
+Whoever hands over a `Publish` is told exactly once how it ended, by `settled`. LOST means that
+the hub may or may not have had it: its connection ended before an acknowledgement came, and the
+owner decides whether it is sent again (results, `accepted`) or rewound (readers, streams).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How a publish ended."""
+
+    ACKED = "acked"  # the hub has it; that says nothing of the receivers
+    LOST = "lost"  # nobody can know; the same bytes may be published again
+    REFUSED = "refused"  # the hub will not take it, now or later
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """One message to a group.
+
+    `ttl` is how long the hub may keep it for a receiver that is away, in seconds (at most 300);
+    None is for ever. `urgent` messages (control, keystrokes) may overdraw the rate and pass when
+    the bounds leave no room for bulk. `settled` is called in the event loop; it must be quick and
+    must not raise.
+    """
+
+    group: str
+    data: bytes
+    ttl: int | None
+    settled: Callable[[Outcome], None]
+    urgent: bool
