@@ -1,0 +1,82 @@
+"""The limits table: every default bound, its unit, its owner, and what happens at it.
+
+Bytes and seconds unless the name says otherwise. What happens at a limit is one of
+
+    reject      the one who asked gets an error (`limit`, or the code named)
+    close       the attachment or stream ends
+    truncate    a part is left out, and what was left out is counted and told
+    shed        the oldest goes, and that it is gone is told when it is asked for
+    hold back   the sender waits until there is room
+
+A constant has one home. The windows of attachments are in `window`, the sizes of hub messages
+and envelopes in `webpubsub.frames` and `envelope`; everything else that a user may feel is here.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+HOUR = 3600.0  # seconds
+
+# Journal ---------------------------------------------------------------------------------
+
+EVENT_BYTES = 64 * KIB  # one encoded event; journal: reject
+JOURNAL_BYTES = 256 * MIB  # events kept on disk; journal: shed, a reader behind gets a gap
+JOURNAL_EVENTS = 1_000_000  # events kept on disk; journal: shed, as above
+MEMORY_JOURNAL_BYTES = 16 * MIB  # events kept in memory only; journal: shed, as above
+MEMORY_JOURNAL_EVENTS = 100_000  # events kept in memory only; journal: shed, as above
+READERS = 16  # open readers, and apart from them durable names; journal: reject
+
+# Receipts --------------------------------------------------------------------------------
+
+RECEIPTS = 16_384  # calls remembered; receipts: shed the ended ones, then `expired_id`
+RECEIPT_TIME = 24 * HOUR  # how long an ended call is remembered; receipts: shed, as above
+OPEN_CALLS = 256  # calls accepted or started and not ended; receipts: reject
+ANSWER_BYTES = 64 * KIB  # one answer, inline or stored; receipts: reject, the spool takes it
+MEMORY_ANSWERS_BYTES = 16 * MIB  # stored answers in memory; receipts: shed, `answer_gone`
+
+# Spool -----------------------------------------------------------------------------------
+
+SPOOL_HEAD_BYTES = 4 * MIB  # the first output of a program, kept to the end; spool: truncate
+SPOOL_TAIL_BYTES = 12 * MIB  # its latest output; spool: hold back, then as `on_full` says
+SPOOL_MEMORY_BYTES = 64 * KIB  # the part of the head kept off the disk; spool: goes to disk
+SPOOL_FLOOR_BYTES = 64 * KIB  # a tail that each spool has even if the total is used up
+SPOOLS_BYTES = 1 * GIB  # all spools of a process; spool: truncate, tails stay as they are
+SPOOL_RANGES = 64  # separate kept pieces after disk errors; spool: truncate, the oldest goes
+HOLD_TIME = 30.0  # a full spool waits for a silent owner; spool: then as `on_full` says
+
+# Files and digests -----------------------------------------------------------------------
+
+READ_BYTES = 1 * MIB  # one read of a file or spool; reader: truncate, the rest comes next
+DIGEST_CHUNKS = 8  # chunks waiting for the hashing thread; digest: hold back
+DIGEST_INLINE_BYTES = 4 * KIB  # hashed on the spot: a hop to the thread costs more (8 us)
+
+# Streams ---------------------------------------------------------------------------------
+
+STREAMS = 256  # open streams of a process; dispatch: reject
+AGENT_FRAME_BYTES = 64 * MIB  # one raw frame of an agent; adapter: truncate
+AGENT_FRAMES_BYTES = 256 * MIB  # raw frames kept of a run; adapter: shed
+
+# Attachments -----------------------------------------------------------------------------
+
+ATTACHMENT_SILENCE = 90.0  # without any message; attach: close
+STREAM_WAIT = 600.0  # a tunnel's stream without its attachment; tunnel: close
+
+# Calls -----------------------------------------------------------------------------------
+
+ACCEPT_TIME = 60.0  # from the first sending of a call; client: `not_accepted`, with a fence
+CALL_TTL = 60  # seconds a call waits on the hub; hub: dropped, the caller sends it again
+
+# Ends ------------------------------------------------------------------------------------
+
+KILL_GRACE = 5.0  # between TERM and KILL; hands
+DRAIN_TIME = 20.0  # for durable readers to ack when the run ends; runtime: exit 75
+
+# Rates -----------------------------------------------------------------------------------
+
+RATE_MESSAGES = 40.0  # hub messages a second, sustained; channel: hold back, urgent overdraws
+RATE_BYTES = 2_000_000.0  # bytes a second, sustained; channel: hold back, urgent overdraws
+BURST_MESSAGES = 400  # saved up while quiet; channel
+BURST_BYTES = 8_000_000  # saved up while quiet; channel
