@@ -1,0 +1,207 @@
+"""What the journal keeps, who reads it from where, and what a reader has missed.
+
+Numbers start at 1 and have no holes. `first` is the oldest event kept, `last` the newest;
+an empty journal has first 1 and last 0. A cursor is the number of the last event that its
+reader has: 0 is before everything.
+
+Four rules:
+
+- A cursor from the future is an error; one from before `first` gets a gap, then events.
+- Only durable readers (named ones) hold retention. Acked by all of them means *may be
+  evicted*; nothing is evicted until a bound is reached.
+- At a bound the oldest go, acked or not: the journal never stops the agent. What had not been
+  acked is then `lost`, and whoever asks for it gets a gap.
+- A cursor of another series belongs to numbers that mean nothing here: it gets a gap with the
+  reason `new_series` and starts before the first event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sidecar.errors import Invalid, LimitExceeded
+from sidecar.protocol.limits import EVENT_BYTES, READERS
+from sidecar.protocol.names import check_id
+
+PLATFORM = "platform"  # the durable reader that a platform is unless it says another name
+
+
+class GapReason(StrEnum):
+    """Why events that a reader has not seen cannot be had."""
+
+    EVICTED = "evicted"
+    NEW_SERIES = "new_series"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events `from_seq` to `to_seq`, both included, are gone.
+
+    `bytes` is their encoded size, None if it is not known. `to_seq` is None where the numbers
+    are those of another series, whose end nobody remembers.
+    """
+
+    from_seq: int
+    to_seq: int | None
+    bytes: int | None
+    why: GapReason
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a read gave. The gap, if there is one, lies before the records.
+
+    `cursor` is where the next read goes on; `more` says that events follow which the limits
+    of this read left out.
+    """
+
+    records: list[tuple[int, bytes]]
+    gap: Gap | None
+    cursor: int
+    more: bool
+
+
+@dataclass(slots=True)
+class _Durable:
+    """A durable reader's ack, and how many bytes were appended up to it (None: unknown)."""
+
+    acked: int
+    offset: int | None
+
+
+class JournalProtocol:
+    """The numbers of one series. The doer keeps the records and says what it did."""
+
+    def __init__(
+        self, series: bytes, *, max_bytes: int, max_events: int, max_readers: int = READERS
+    ) -> None:
+        self.series = series
+        self.first = 1
+        self.last = 0
+        self.bytes = 0  # of the events kept
+        self._max_bytes = max_bytes
+        self._max_events = max_events
+        self._max_readers = max_readers
+        self._evicted_bytes = 0
+        self._open_readers = 0
+        self._durable: dict[str, _Durable] = {}
+
+    # Writing -----------------------------------------------------------------------------
+
+    def appended(self, seq: int, size: int) -> None:
+        """Event `seq` was encoded to `size` bytes. Raises before anything has changed."""
+        if size > EVENT_BYTES:
+            raise LimitExceeded("bytes of one event", size=size, limit=EVENT_BYTES)
+        if seq != self.last + 1:
+            raise AssertionError(f"event {seq} after {self.last}: an encoder must not append")
+        self.last = seq
+        self.bytes += size
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the oldest must go; the newest event is always kept."""
+        over = self.bytes > self._max_bytes or self.last - self.first + 1 > self._max_events
+        return over and self.first < self.last
+
+    def evicted(self, through: int, size: int) -> None:
+        """The events up to `through` went, `size` bytes together."""
+        self.first = through + 1
+        self.bytes -= size
+        self._evicted_bytes += size
+
+    # Reading -----------------------------------------------------------------------------
+
+    def check_cursor(self, after: int) -> None:
+        """Raises `Invalid` for a cursor that no reader of this series can have."""
+        if not 0 <= after <= self.last:
+            raise Invalid(
+                f"cursor {after} is outside this journal: 0 to {self.last}", last=self.last
+            )
+
+    def gap_after(self, after: int) -> Gap | None:
+        """What a reader at `after` has missed for good."""
+        if after >= self.first - 1:
+            return None
+        return Gap(after + 1, self.first - 1, self._bytes_after(after), GapReason.EVICTED)
+
+    def _bytes_after(self, after: int) -> int | None:
+        """Bytes evicted after a cursor: known from the beginning and from durable acks."""
+        if after == 0:
+            return self._evicted_bytes
+        for durable in self._durable.values():
+            if durable.acked == after and durable.offset is not None:
+                return self._evicted_bytes - durable.offset
+        return None
+
+    # Readers -----------------------------------------------------------------------------
+
+    def open_reader(
+        self, name: str | None, *, after: int | None, series: bytes | None
+    ) -> tuple[int, Gap | None]:
+        """The cursor that a reader starts from, and the gap it must be told of first.
+
+        Without `after`, a durable reader goes on after its last ack, any other with what comes
+        from now on. `after` of a durable name that is new counts as its first ack.
+        """
+        if self._open_readers >= self._max_readers:
+            raise LimitExceeded(
+                "open readers", size=self._open_readers + 1, limit=self._max_readers
+            )
+        gap = None
+        if series is not None and series != self.series:
+            gap = Gap((after or 0) + 1, None, None, GapReason.NEW_SERIES)
+            after = 0
+        elif after is not None:
+            self.check_cursor(after)
+        if name is not None:
+            after = self._open_durable(name, after)
+        self._open_readers += 1
+        return (self.last if after is None else after), gap
+
+    def _open_durable(self, name: str, after: int | None) -> int:
+        check_id(name, "reader name")
+        known = self._durable.get(name)
+        if known is None:
+            if len(self._durable) >= self._max_readers:
+                raise LimitExceeded(
+                    "durable readers", size=len(self._durable) + 1, limit=self._max_readers
+                )
+            start = after or 0
+            self._durable[name] = _Durable(start, 0 if start == 0 else None)
+            return start
+        return known.acked if after is None else after
+
+    def reader_closed(self) -> None:
+        """A reader ended. A durable one keeps its ack, and what it holds."""
+        self._open_readers -= 1
+
+    def check_ack(self, name: str, seq: int) -> None:
+        """Raises `Invalid` for an ack of what was never sent, or by a name that nobody has."""
+        if name not in self._durable:
+            raise Invalid(f"no durable reader is named {name!r}")
+        self.check_cursor(seq)
+
+    def ack(self, name: str, seq: int, *, offset: int | None) -> None:
+        """`name` has everything up to `seq`, where `offset` bytes had been appended.
+
+        An ack older than the latest one changes nothing.
+        """
+        self.check_ack(name, seq)
+        durable = self._durable[name]
+        if seq > durable.acked:
+            durable.acked, durable.offset = seq, offset
+
+    def forget(self, name: str) -> None:
+        """The durable reader `name` will not come back: it holds nothing any more."""
+        self._durable.pop(name, None)
+
+    @property
+    def acked(self) -> int | None:
+        """What all durable readers have; None: there is none, so nothing is held for anybody."""
+        return min((durable.acked for durable in self._durable.values()), default=None)
+
+    @property
+    def lost(self) -> Gap | None:
+        """What was evicted before all durable readers had acked it."""
+        return None if self.acked is None else self.gap_after(self.acked)

@@ -1,0 +1,92 @@
+"""What became of each call: written before `accepted` goes out, asked when a call comes again.
+
+`protocol.receipts` has the rules. Its methods are coroutines, because a form that lasts returns
+from them only when the change is written, and may have to read an answer from disk.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sidecar.protocol.limits import MEMORY_ANSWERS_BYTES, OPEN_CALLS, RECEIPT_TIME, RECEIPTS
+from sidecar.protocol.receipts import FenceOutcome, Outcome, Receipt, ReceiptsProtocol
+
+
+class Receipts(Protocol):
+    """The receipts of one run. `now_wall` is the calendar, seconds since the epoch.
+
+    Cancelling a method leaves the receipt either as it was or as it was to become.
+    """
+
+    @property
+    def durable(self) -> bool:
+        """Whether receipts outlive this process."""
+        ...
+
+    @property
+    def open_count(self) -> int:
+        """Calls that are accepted or started."""
+        ...
+
+    async def begin(self, call_id: bytes, digest: bytes, *, now_wall: float) -> Outcome:
+        """A call came in; after `New` it is on record as accepted.
+
+        Raises `Invalid` for an id that is not a UUIDv7, `LimitExceeded` over 256 open calls.
+        """
+        ...
+
+    async def started(self, call_id: bytes) -> None:
+        """The call begins to act. A second time is harmless."""
+        ...
+
+    async def end(self, call_id: bytes, answer: bytes | None, *, now_wall: float) -> None:
+        """The one answer, at most 64 KiB; None: too large, it will be `answer_gone`."""
+        ...
+
+    async def fence(self, call_id: bytes, *, now_wall: float) -> FenceOutcome:
+        """A cancel came in. `FENCED`: the call never came, and will never run."""
+        ...
+
+    async def get(self, call_id: bytes) -> Receipt | None:
+        """What is remembered of a call."""
+        ...
+
+
+class MemoryReceipts:
+    """Receipts that end with the process."""
+
+    durable = False
+
+    def __init__(
+        self,
+        *,
+        max_receipts: int = RECEIPTS,
+        max_open: int = OPEN_CALLS,
+        max_age: float = RECEIPT_TIME,
+        max_answers_bytes: int = MEMORY_ANSWERS_BYTES,
+    ) -> None:
+        self._protocol = ReceiptsProtocol(
+            max_receipts=max_receipts,
+            max_open=max_open,
+            max_age=max_age,
+            max_answers_bytes=max_answers_bytes,
+        )
+
+    @property
+    def open_count(self) -> int:
+        return self._protocol.open_count
+
+    async def begin(self, call_id: bytes, digest: bytes, *, now_wall: float) -> Outcome:
+        return self._protocol.begin(call_id, digest, now_wall=now_wall)
+
+    async def started(self, call_id: bytes) -> None:
+        self._protocol.started(call_id)
+
+    async def end(self, call_id: bytes, answer: bytes | None, *, now_wall: float) -> None:
+        self._protocol.end(call_id, answer, now_wall=now_wall)
+
+    async def fence(self, call_id: bytes, *, now_wall: float) -> FenceOutcome:
+        return self._protocol.fence(call_id, now_wall=now_wall)
+
+    async def get(self, call_id: bytes) -> Receipt | None:
+        return self._protocol.get(call_id)
