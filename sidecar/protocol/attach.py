@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from sidecar.errors import CallError, Code, LimitExceeded
 from sidecar.protocol.envelope import Attach, Attached
+from sidecar.protocol.limits import ATTACHMENT_SILENCE
 from sidecar.protocol.names import Scope, Subject
 from sidecar.protocol.outbox import Outbox
 from sidecar.protocol.window import SLACK, ReceiveWindow, SendWindow, share
 
 VERSION = 1
-LAPSE = 90.0  # seconds of silence after which an attachment ends (three missed `window`s)
 MAX_ATTACHMENTS = 64  # more are refused with `limit`
 
 
@@ -34,10 +34,7 @@ class Attachment:
     inbound: ReceiveWindow
     answer: Attached
     heard: float
-    reader: str | None = None
-    after: int | None = None
-    series: bytes | None = None
-    is_ended: bool = False
+    reader: str | None = None  # name of a durable reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +67,18 @@ class Attachments:
     def find(self, id: bytes) -> Attachment | None:
         return self._by_id.get(id)
 
+    def known(self, request: Attach, *, now: float) -> Attachment | None:
+        """The attachment that this very request got before: the same nonce, the same answer."""
+        known = self._by_nonce.get(request.nonce)
+        if known is None or known.controller != request.controller:
+            return None
+        known.heard = now
+        return known
+
     def attach(
         self, request: Attach, scope: Scope, facts: Facts, *, new_id: bytes, now: float
-    ) -> tuple[Attachment, bool]:
-        """The attachment for `request`, and whether it is new. Raises `CallError`."""
-        known = self._by_nonce.get(request.nonce)
-        if known is not None and known.controller == request.controller:
-            known.heard = now
-            return known, False
+    ) -> Attachment:
+        """A new attachment. `new_id` is 16 random bytes. Raises `CallError`."""
         self._check(request, scope)
         window_bytes, window_messages = request.window
         granted = share(len(self._by_id) + 1)
@@ -106,25 +107,25 @@ class Attachments:
             answer=answer,
             heard=now,
             reader=request.reader,
-            after=request.after,
-            series=request.series,
         )
         self._by_id[new_id] = attachment
         self._by_nonce[request.nonce] = attachment
-        return attachment, True
+        return attachment
 
     def end(self, attachment: Attachment) -> None:
         """It detached, lapsed or overflowed. Harmless when repeated."""
-        attachment.is_ended = True
         self._by_id.pop(attachment.id, None)
         self._by_nonce.pop(attachment.answer.nonce, None)
 
     def lapsed(self, *, now: float) -> list[Attachment]:
-        return [x for x in self._by_id.values() if now >= x.heard + LAPSE]
+        return [x for x in self._by_id.values() if now >= x.heard + ATTACHMENT_SILENCE]
 
     def next_deadline(self) -> float | None:
         """When the next one lapses or has a `window` to send."""
-        times = [min(x.heard + LAPSE, x.inbound.next_deadline()) for x in self._by_id.values()]
+        times = [
+            min(x.heard + ATTACHMENT_SILENCE, x.inbound.next_deadline())
+            for x in self._by_id.values()
+        ]
         return min(times, default=None)
 
     def _check(self, request: Attach, scope: Scope) -> None:

@@ -82,6 +82,10 @@ def _ends(value: Any) -> bool:
     )
 
 
+def _bool(value: Any) -> bool:
+    return type(value) is bool
+
+
 def _any(value: Any) -> bool:
     return True
 
@@ -97,6 +101,7 @@ _WORDS: dict[Callable[[Any], bool], str] = {
     _offsets: "a map of unsigned integers",
     _resumes: "a map of stream number to [received, hashed from, limit]",
     _ends: "a map of stream number to [offset, digest]",
+    _bool: "true or false",
     _any: "anything",
 }
 
@@ -266,8 +271,8 @@ class Gap(Envelope):
     TYPE: ClassVar[int] = 21
     series: bytes = key(0, _id)
     first: int = key(1, _uint)
-    last: int = key(2, _uint)
     why: str = key(3, _text)
+    last: int | None = key(2, _uint, default=None)  # absent: of another series, end unknown
     bytes: int | None = key(4, _uint, default=None)  # absent: unknown
 
 
@@ -289,6 +294,7 @@ class Credit(Envelope):
     n: int = key(1, _uint)
     received: int = key(2, _uint)
     limit: int = key(3, _uint)
+    ended: bool = key(4, _bool, default=False)  # the end was received, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +415,7 @@ def _plan(kind: type[Envelope]) -> tuple[_Field, ...]:
         required = item.default is MISSING and item.default_factory is MISSING
         default = None if required else item.default
         if item.default_factory is not MISSING:
-            default = item.default_factory
+            default = item.default_factory()
         plan.append(
             _Field(item.name, item.metadata["key"], item.metadata["check"], default, required)
         )
@@ -425,7 +431,7 @@ def encode(envelope: Envelope) -> bytes:
     content = {}
     for item in _PLANS[type(envelope)]:
         value = getattr(envelope, item.name)
-        if item.required or (value is not None and value != {} and value != []):
+        if item.required or value != item.default:
             content[item.key] = value
     return cbor2.dumps([envelope.TYPE, content])
 

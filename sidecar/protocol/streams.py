@@ -8,7 +8,8 @@ twice, late or never, and the next one repairs it.
 * Credit only grows; an older grant is ignored. A sender that has bytes and no credit says
   `blocked` after a second, and once a second from there, which restates a lost grant.
 * `end` carries the final offset and the SHA-256 of what was sent from `start` on; `skip`
-  names bytes that are gone at the source; `reset` breaks the stream off.
+  names bytes that are gone at the source, and the digest begins anew behind them; `reset`
+  breaks the stream off.
 * A stream does not know its connection. What is sent again comes from its source, by offset.
 
 Offsets and sizes are bytes, `now` is seconds. The digest itself is computed by whoever moves
@@ -43,7 +44,7 @@ class SendStream:
         self.start = start  # where the digest begins
         self.received = start  # the receiver has everything below
         self.limit = limit
-        self.is_reset = False
+        self._hashed = start
         self._blocked_at: float | None = None
 
     @property
@@ -52,18 +53,21 @@ class SendStream:
         return max(0, self.limit - self.next)
 
     def sent(self, size: int) -> int:
-        """`size` bytes go out at `next`; how many of them were never sent before."""
+        """`size` bytes go out at `next`; how many of them, the last ones, the digest lacks."""
         self.next += size
-        fresh = max(0, self.next - self.high)
         self.high = max(self.high, self.next)
+        fresh = max(0, self.next - self._hashed)
+        self._hashed = max(self._hashed, self.next)
         self._blocked_at = None
         return fresh
 
     def skip_to(self, offset: int) -> Skip:
-        """The source has nothing below `offset` any more: say so and go on there."""
+        """The source has nothing below `offset` any more: say so and go on there. The digest
+        begins anew, on both sides: what was hashed may be what is gone."""
         skip = Skip(self.id, self.n, self.next, offset)
-        self.next = offset
+        self.next = self.start = offset
         self.high = max(self.high, offset)
+        self._hashed = offset
         return skip
 
     def receive_credit(self, credit: Credit) -> bool:
@@ -97,8 +101,7 @@ class SendStream:
         self._blocked_at = None
         if start == self.start:
             return False
-        self.start = received
-        self.high = received
+        self.start = self._hashed = received
         return True
 
     def end(self, sha256: bytes) -> End:
@@ -117,6 +120,16 @@ class SendStream:
     def blocked_at(self) -> float | None:
         """When `blocked` is due; None while the stream is not held up by credit."""
         return self._blocked_at
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a source has at an offset. `offset` is higher than asked where bytes are gone;
+    `ended` says that nothing follows `data`."""
+
+    offset: int
+    data: bytes
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +156,6 @@ class ReceiveStream:
         self.skipped: list[tuple[int, int]] = []
         self._final: End | None = None
         self._granted = self.limit
-        self._stated = start
         self._hole: tuple[int, int, float] | None = None  # offset, how often asked, when
         self._answers: list[Envelope] = []
 
@@ -174,6 +186,7 @@ class ReceiveStream:
         if to <= self.received:
             return False
         self.skipped.append((self.received, to))
+        self.start = to
         self.limit += to - self.received  # nobody has to hold what never came
         self.consumed += to - self.received
         self._granted = max(self._granted, self.limit)
@@ -186,6 +199,8 @@ class ReceiveStream:
             expected = self._final.offset if self._final else self.received
             raise Invalid(f"an end at {end.offset}, {expected} expected")
         self._final = end
+        if self.ended is not None:  # our answer was lost
+            self.restate()
         if end.offset > self.received:
             self._missing(now)
         self._settle()
@@ -200,8 +215,8 @@ class ReceiveStream:
     def restate(self) -> None:
         """Say what we have and what may come, whether or not it was said before."""
         self._granted = max(self._granted, self.limit)
-        self._stated = self.received
-        self._answers.append(Credit(self.id, self.n, self.received, self._granted))
+        done = self.ended is not None
+        self._answers.append(Credit(self.id, self.n, self.received, self._granted, ended=done))
 
     def resume(self) -> list[int]:
         """What `ask` says of this stream: received, digest begun at, limit."""
@@ -230,7 +245,7 @@ class ReceiveStream:
         final = self._final
         if final is not None and final.offset == self.received and self.ended is None:
             self.ended = Ended(final.offset, final.start, final.sha256)
-            self._answers.append(Credit(self.id, self.n, self.received, self._granted))
+            self.restate()
 
     def _missing(self, now: float) -> None:
         """Ask for the first missing byte: once per hole, again if a second passes in vain."""

@@ -1,0 +1,95 @@
+"""What goes back to a caller outside of a running call: refusals, and what receipts remember."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.context import Means
+from sidecar.errors import CallError, Code
+from sidecar.protocol import calls
+from sidecar.protocol import envelope as wire
+from sidecar.protocol.attach import Attachment
+from sidecar.protocol.ids import show
+from sidecar.protocol.names import Scope
+from sidecar.protocol.receipts import FenceOutcome, State
+from sidecar.receipts import Receipts
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a call came from: an attachment, or REST with the group that gets the answer."""
+
+    scope: Scope
+    attachment: Attachment | None = None
+    reply_group: str | None = None
+    incarnation: bytes | None = None
+
+
+class Answers:
+    """Sends to origins; asks the receipts."""
+
+    def __init__(
+        self,
+        receipts: Receipts,
+        means: Means,
+        *,
+        loose: Callable[[str, bytes], None],
+        last_seq: Callable[[], int],
+    ) -> None:
+        self._receipts = receipts
+        self._means = means
+        self._loose = loose
+        self._last_seq = last_seq
+        self.refused = 0
+
+    def send(self, envelope: wire.Envelope, origin: Origin) -> None:
+        """To the attachment, or loose to the reply group, where `accepted` means nothing."""
+        if origin.attachment is not None:
+            origin.attachment.outbox.control(envelope)
+        elif origin.reply_group is not None and not isinstance(envelope, wire.Accepted):
+            self._loose(origin.reply_group, wire.encode(envelope))
+        self._means.wake()
+
+    def refuse(self, id: bytes, error: CallError, origin: Origin) -> None:
+        """The one answer of a call that is not run."""
+        self.refused += 1
+        self.send(calls.failure(id, error, seq=self._last_seq()), origin)
+
+    def stray(self, envelope: Any, origin: Origin) -> None:
+        """Something for a stream that is not here. Credit for one that has ended needs no
+        answer."""
+        if isinstance(envelope, wire.Credit) or getattr(envelope, "n", None) is None:
+            return
+        message = f"call {show(envelope.id)} has no stream {envelope.n} open for this attachment"
+        self.send(wire.Reset(envelope.id, envelope.n, Code.UNKNOWN_CALL, message), origin)
+
+    async def fence(self, id: bytes, origin: Origin) -> None:
+        """A cancel for a call that is not open."""
+        try:
+            outcome = await self._receipts.fence(id, now_wall=self._means.clock.wall())
+        except CallError as error:
+            self.refuse(id, error, origin)
+            return
+        match outcome:
+            case FenceOutcome.FENCED:
+                self.refuse(id, calls.fenced(id), origin)
+            case FenceOutcome.EXPIRED:
+                self.refuse(id, calls.expired(id), origin)
+            case _:
+                await self.recall(id, origin)
+
+    async def recall(self, id: bytes, origin: Origin) -> None:
+        """What the receipts remember of a call that is not open."""
+        receipt = await self._receipts.get(id)
+        if receipt is None:
+            self.send(wire.State(id, "unknown_call"), origin)
+        elif receipt.state is State.FENCED:
+            self.refuse(id, calls.fenced(id), origin)
+        elif receipt.state is not State.ENDED:
+            self.refuse(id, calls.outcome_unknown(id), origin)
+        elif receipt.answer is None:
+            self.refuse(id, calls.answer_gone(id), origin)
+        else:
+            self.send(calls.stored_result(receipt.answer), origin)

@@ -1,0 +1,111 @@
+"""What a handler is given: its call, and the means to act, emit and stream.
+
+A handler is `async def handler(ctx, arguments) -> dict`. It raises `CallError` for the
+one answer that says no, and it must stand being cancelled at any await: then it cleans up
+and lets the cancellation go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sidecar.clock import Clock
+from sidecar.errors import CallError, Code, LimitExceeded
+from sidecar.hands.interface import Hands
+from sidecar.protocol import envelope as wire
+from sidecar.protocol.limits import STREAMS
+from sidecar.protocol.names import Scope
+from sidecar.protocol.streams import ReceiveStream, SendStream
+from sidecar.streaming import Receiver, Sender, Source
+
+if TYPE_CHECKING:
+    from sidecar.protocol.attach import Attachment
+
+RECEIVE_WINDOW = 1024 * 1024  # bytes of an incoming stream that may wait for its handler
+
+
+class Emit(Protocol):
+    """Appends an event to the journal; its sequence number."""
+
+    def __call__(self, name: str, data: Any, *, call: bytes | None = None) -> int: ...
+
+
+@dataclass(slots=True)
+class Means:
+    """What all calls of a sidecar share."""
+
+    hands: Hands
+    clock: Clock
+    emit: Emit
+    wake: Callable[[], None]  # the channel has something to send
+    state_folder: str
+    facts: Callable[[], Mapping[str, Any]]  # what `sidecar.info` answers
+
+
+@dataclass(slots=True, eq=False)
+class CallContext:
+    """One call, as its handler sees it."""
+
+    id: bytes
+    command: str
+    scope: Scope
+    means: Means
+    deadline: float | None  # on our clock
+    traceparent: str | None
+    credit: int  # what the caller granted each stream at the start
+    caller: Attachment | None  # who asked last; None: a stateless caller, or nobody now
+    start_sender: Callable[[Sender], None]
+    on_started: Callable[[], Awaitable[None]]
+    senders: dict[int, Sender] = field(default_factory=dict)
+    receivers: dict[int, Receiver] = field(default_factory=dict)
+
+    @property
+    def hands(self) -> Hands:
+        return self.means.hands
+
+    def emit(self, name: str, data: Any) -> int:
+        """Append an event of this call to the journal."""
+        return self.means.emit(name, data, call=self.id)
+
+    async def started(self) -> None:
+        """Say in the receipt that the command begins to act: from here on it may have effects,
+        and it is never run again by itself."""
+        await self.on_started()
+
+    def send(self, n: int, source: Source) -> Sender:
+        """Begin to send stream `n` from `source`. Raises `needs_attachment` for a caller that
+        has no attachment to send a stream to."""
+        if not self.credit and self.caller is None:
+            raise CallError(
+                Code.NEEDS_ATTACHMENT,
+                f"{self.command} answers with a stream: attach and call again",
+            )
+        if len(self.senders) >= STREAMS:
+            raise LimitExceeded("streams", size=len(self.senders) + 1, limit=STREAMS)
+        stream = SendStream(self.id, n, limit=self.credit)
+        sender = Sender(stream, source, clock=self.means.clock, wake=self.means.wake)
+        self.senders[n] = sender
+        if self.caller is not None:
+            sender.bind(self.caller.outbox)
+        self.start_sender(sender)
+        return sender
+
+    def receiver(self, n: int) -> Receiver:
+        """The incoming stream `n`, granted `RECEIVE_WINDOW` bytes of credit at first use."""
+        known = self.receivers.get(n)
+        if known is not None:
+            return known
+        stream = ReceiveStream(self.id, n, window=RECEIVE_WINDOW)
+        receiver = Receiver(stream, send=self._answer, clock=self.means.clock)
+        self.receivers[n] = receiver
+        return receiver
+
+    def _answer(self, envelope: wire.Envelope) -> None:
+        if self.caller is not None:
+            self.caller.outbox.control(envelope, repeat=False)
+            self.means.wake()
+
+
+Handler = Callable[[CallContext, Any], Awaitable[dict[str, Any]]]

@@ -1,0 +1,392 @@
+"""Between the channel and the calls: who is attached, what they may be sent, what came.
+
+The exchange is the channel's source and its receiver. It parses every hub message, finds the
+attachment it belongs to, keeps the windows of both directions, starts event readers, answers
+`attach`, says `hello` on each new connection, and hands calls and streams to the dispatcher.
+
+A message with a wrong attachment or with broken CBOR has no known sender: it is dropped,
+counted, and answered by `hello`, at most once a second, which makes everybody attach anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from sidecar.answers import Origin
+from sidecar.channel import Outcome, Publish
+from sidecar.clock import Clock
+from sidecar.dispatch import Dispatcher
+from sidecar.errors import CallError, ChannelError, Code, ProtocolError
+from sidecar.journal import Journal, Reader
+from sidecar.protocol import attach, limits
+from sidecar.protocol import envelope as wire
+from sidecar.protocol.attach import Attachment, Attachments
+from sidecar.protocol.names import Scope, Subject
+from sidecar.protocol.outbox import Outboxes, Outgoing
+from sidecar.protocol.webpubsub.frames import Message
+from sidecar.readers import EventReader
+from sidecar.timer import Timer
+
+log = logging.getLogger(__name__)
+
+HELLO_EVERY = 1.0  # seconds; strangers are answered at most this often
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this sidecar is, for `hello` and `attached`."""
+
+    subject: Subject
+    incarnation: bytes
+    generation: int
+    form: str
+    trust: str
+
+
+class Exchange:
+    """The I/O around attachments, windows and readers of one sidecar."""
+
+    def __init__(self, identity: Identity, journal: Journal, clock: Clock) -> None:
+        self._identity = identity
+        self._journal = journal
+        self._clock = clock
+        self._attachments = Attachments(identity.subject)
+        self._outboxes = Outboxes()
+        self._timer = Timer(clock, self._on_deadline)
+        self._dispatcher: Dispatcher | None = None
+        self._wake_channel: Callable[[], None] = _asleep
+        self._group: TaskGroup | None = None
+        self._readers: dict[Attachment, anyio.CancelScope] = {}
+        self._last_hello = float("-inf")
+        self.first_hello = anyio.Event()
+        self.dropped: Counter[str] = Counter()
+
+    def connect(self, dispatcher: Dispatcher, wake: Callable[[], None]) -> None:
+        """The parts that need this one to be made first."""
+        self._dispatcher = dispatcher
+        self._wake_channel = wake
+
+    async def run(self) -> None:
+        """Until cancelled: the readers live here."""
+        try:
+            async with anyio.create_task_group() as self._group:
+                await anyio.sleep_forever()
+        finally:
+            self._timer.cancel()
+
+    def wake(self) -> None:
+        """Something waits to be sent."""
+        self._wake_channel()
+        self._watch_held()
+
+    def loose(self, group: str, data: bytes) -> None:
+        """Send a message that belongs to no attachment, again if the hub did not take it."""
+        self._outboxes.loose(group, data, repeat=True)
+        self._wake_channel()
+
+    @property
+    def attached(self) -> int:
+        return len(self._attachments)
+
+    @property
+    def readers(self) -> int:
+        return len(self._readers)
+
+    # the channel's source -----------------------------------------------------------------
+
+    def next_publish(self, *, now: float, urgent_only: bool) -> Publish | None:
+        message = self._outboxes.next_message(now=now, urgent_only=urgent_only)
+        if message is None:
+            self._watch_held()
+            return None
+        return publish_of(message)
+
+    # the channel's receiver ---------------------------------------------------------------
+
+    def channel_opened(self, *, fresh: bool, now: float) -> None:
+        if fresh:
+            self._hello(now)
+            self.first_hello.set()
+
+    def channel_down(self, error: ChannelError, *, now: float) -> None:
+        """Nothing to do: attachments outlive connections, and the channel logs the reason."""
+
+    def channel_message(self, message: Message, *, now: float) -> None:
+        scope, from_server = self._scope(message)
+        if scope is None:
+            self._drop("group", f"a message through {message.group!r}", now)
+            return
+        try:
+            envelopes = wire.decode(message.data)
+        except ProtocolError as error:
+            self._drop("broken", str(error), now)
+            return
+        if isinstance(envelopes[0], wire.Head):
+            self._from_attachment(envelopes[0], envelopes[1:], scope, now)
+            return
+        for envelope in envelopes:
+            if isinstance(envelope, wire.Attach) and not from_server:
+                self._attach(envelope, scope, now)
+            elif isinstance(envelope, wire.Call) and from_server:
+                self._call_by_rest(envelope)
+            else:
+                name = type(envelope).__name__
+                self._drop("stray", f"{name} outside of an attachment", now)
+
+    def _scope(self, message: Message) -> tuple[Scope | None, bool]:
+        if message.source == "server":
+            return Scope.FULL, True
+        return self._identity.subject.scope_of(message.group or ""), False
+
+    def _from_attachment(
+        self, head: wire.Head, envelopes: list[wire.Any_], scope: Scope, now: float
+    ) -> None:
+        attachment = self._attachments.find(head.attachment)
+        if attachment is None or attachment.scope is not scope:
+            self._drop("attachment", "a message of an attachment that is not known here", now)
+            return
+        attachment.heard = now
+        attachment.inbound.receive(head, now=now)
+        for envelope in envelopes:
+            self._envelope(attachment, envelope, now)
+        self._arm(now)
+
+    def _envelope(self, attachment: Attachment, envelope: wire.Any_, now: float) -> None:
+        assert self._dispatcher is not None
+        origin = Origin(attachment.scope, attachment)
+        match envelope:
+            case wire.Data() | wire.Credit() | wire.End() | wire.Skip() | wire.Reset():
+                self._dispatcher.stream(envelope, origin)
+            case wire.Rewind():
+                self._dispatcher.stream(envelope, origin)
+            case wire.Window():
+                attachment.outbox.window.receive(envelope)
+                attachment.outbox.receive_window_totals(now=now)
+                self.wake()
+            case wire.Call():
+                self._dispatcher.call(envelope, origin)
+            case wire.Cancel():
+                self._dispatcher.cancel(envelope.id, origin)
+            case wire.Ask():
+                self._dispatcher.ask(envelope, origin)
+            case wire.EventAck():
+                self._ack(attachment, envelope)
+            case wire.Blocked():
+                self._blocked(attachment, envelope, origin, now)
+            case wire.Detach():
+                self._end(attachment, "it detached")
+            case wire.Strange(type=number):
+                self._strange(attachment, number)
+            case _:
+                self._drop("stray", f"{type(envelope).__name__} is for controllers", now)
+
+    # attachments --------------------------------------------------------------------------
+
+    def _attach(self, request: wire.Attach, scope: Scope, now: float) -> None:
+        try:
+            group = self._identity.subject.reply_group(request.controller)
+        except CallError as error:
+            self._drop("controller", str(error), now)
+            return
+        try:
+            attachment, reader = self._admit(request, scope, now)
+        except CallError as error:
+            refusal = wire.Refused(request.nonce, wire.error_map(error))
+            self._outboxes.loose(group, wire.encode(refusal))
+            self._wake_channel()
+            return
+        self._outboxes.loose(group, wire.encode(attachment.answer))
+        if reader is not None:
+            self._start_reader(attachment, reader)
+        self._wake_channel()
+        self._arm(now)
+
+    def _admit(
+        self, request: wire.Attach, scope: Scope, now: float
+    ) -> tuple[Attachment, Reader | None]:
+        """The attachment, with its reader if both are new."""
+        known = self._attachments.known(request, now=now)
+        if known is not None:
+            return known, None
+        if request.after is None and request.reader is not None:
+            raise CallError(Code.INVALID, f"reader {request.reader!r} without a cursor")
+        attachment = self._attachments.attach(
+            request, scope, self._facts(), new_id=secrets.token_bytes(16), now=now
+        )
+        reader = None
+        if request.after is not None:
+            try:
+                reader = self._journal.open_reader(
+                    request.reader, after=request.after, series=request.series
+                )
+            except CallError:
+                self._attachments.end(attachment)
+                raise
+        self._outboxes.add(attachment.outbox)
+        log.info("%s attached (%s)", attachment.controller, attachment.scope)
+        return attachment, reader
+
+    def _start_reader(self, attachment: Attachment, reader: Reader) -> None:
+        events = EventReader(reader, self._journal.series, attachment.outbox, wake=self.wake)
+        scope = anyio.CancelScope()
+        self._readers[attachment] = scope
+        assert self._group is not None, "run() starts first"
+        self._group.start_soon(self._read, events, scope, attachment)
+
+    async def _read(
+        self, reader: EventReader, scope: anyio.CancelScope, attachment: Attachment
+    ) -> None:
+        with scope:
+            await reader.run()
+        self._readers.pop(attachment, None)
+
+    def _ack(self, attachment: Attachment, ack: wire.EventAck) -> None:
+        if attachment.reader is None:
+            return
+        try:
+            self._journal.ack(attachment.reader, ack.seq)
+        except CallError as error:
+            log.warning("%s acked badly: %s", attachment.controller, error)
+
+    def _end(self, attachment: Attachment, why: str) -> None:
+        assert self._dispatcher is not None
+        log.info("attachment of %s ended: %s", attachment.controller, why)
+        self._attachments.end(attachment)
+        self._dispatcher.attachment_ended(attachment)
+        self._outboxes.remove(attachment.outbox)
+        scope = self._readers.pop(attachment, None)
+        if scope is not None:
+            scope.cancel()
+
+    def _facts(self) -> attach.Facts:
+        return attach.Facts(
+            series=self._journal.series,
+            incarnation=self._identity.incarnation,
+            generation=self._identity.generation,
+            first=self._journal.first,
+            last=self._journal.last,
+            limits={
+                "calls": limits.OPEN_CALLS,
+                "streams": limits.STREAMS,
+                "event": limits.EVENT_BYTES,
+                "answer": limits.ANSWER_BYTES,
+            },
+        )
+
+    # time ---------------------------------------------------------------------------------
+
+    def _on_deadline(self) -> None:
+        assert self._dispatcher is not None
+        now = self._clock.now()
+        for attachment in self._attachments.lapsed(now=now):
+            self._end(attachment, "90 s of silence")
+        for attachment in self._attachments.all():
+            if attachment.outbox.overflowed:
+                self._end(attachment, "too much waits for it")
+                continue
+            self._state_window(attachment, now)
+            self._state_blocked(attachment, now)
+        self._dispatcher.sweep(now=now)
+        self._wake_channel()
+        self._arm(now)
+
+    def _state_window(self, attachment: Attachment, now: float) -> None:
+        statement = attachment.inbound.statement(now=now)
+        if statement is not None:
+            attachment.outbox.exempt(statement)
+
+    def _state_blocked(self, attachment: Attachment, now: float) -> None:
+        if attachment.outbox.is_held:
+            blocked = attachment.outbox.window.blocked(now)
+            if blocked is not None:
+                attachment.outbox.exempt(blocked)
+
+    def _watch_held(self) -> None:
+        """An outbox whose window is shut says so in a second."""
+        now = self._clock.now()
+        for attachment in self._attachments.all():
+            if attachment.outbox.is_held:
+                attachment.outbox.window.blocked(now)
+        self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        times = [self._attachments.next_deadline()]
+        for attachment in self._attachments.all():
+            if attachment.outbox.is_held:
+                times.append(attachment.outbox.window.blocked_at)
+            if attachment.inbound.next_deadline() <= now:
+                self._state_window(attachment, now)
+                self._wake_channel()
+        self._timer.set(min((t for t in times if t is not None), default=None))
+
+    # what has no attachment ---------------------------------------------------------------
+
+    def _call_by_rest(self, call: wire.Call) -> None:
+        """A stateless caller: the answer goes to the group of the controller it names."""
+        assert self._dispatcher is not None
+        if call.incarnation is not None and call.incarnation != self._identity.incarnation:
+            self.dropped["incarnation"] += 1  # meant for another sidecar of this run
+            return
+        try:
+            group = self._identity.subject.reply_group(call.reply or "")
+        except CallError as error:
+            self.dropped["controller"] += 1
+            log.warning("a call by REST was dropped, its reply is no controller id: %s", error)
+            return
+        origin = Origin(Scope.FULL, reply_group=group, incarnation=call.incarnation)
+        self._dispatcher.call(call, origin)
+
+    def _strange(self, attachment: Attachment, number: int) -> None:
+        if number < wire.IGNORABLE:
+            attachment.outbox.control(wire.Unsupported(number))
+            self._wake_channel()
+
+    def _blocked(
+        self, attachment: Attachment, blocked: wire.Blocked, origin: Origin, now: float
+    ) -> None:
+        assert self._dispatcher is not None
+        if blocked.id is None:
+            attachment.inbound.urge(now=now)
+        else:
+            self._dispatcher.stream(blocked, origin)
+
+    def _drop(self, why: str, what: str, now: float) -> None:
+        self.dropped[why] += 1
+        log.warning("dropped %s", what)
+        if now - self._last_hello >= HELLO_EVERY:
+            self._hello(now)
+
+    def _hello(self, now: float) -> None:
+        self._last_hello = now
+        identity = self._identity
+        hello = wire.Hello(
+            identity.subject.run,
+            identity.incarnation,
+            identity.generation,
+            [attach.VERSION],
+            identity.form,
+            identity.trust,
+        )
+        self._outboxes.loose(identity.subject.hello_group, wire.encode(hello))
+        self._wake_channel()
+
+
+def _asleep() -> None:
+    """There is no channel to wake yet."""
+
+
+def publish_of(message: Outgoing) -> Publish:
+    """A hub message as the channel takes it; what the hub did not take goes back."""
+
+    def settled(outcome: Outcome) -> None:
+        if outcome is Outcome.LOST:
+            message.lost()
+
+    return Publish(message.group, message.data, ttl=None, settled=settled, urgent=message.urgent)

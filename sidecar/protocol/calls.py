@@ -1,0 +1,86 @@
+"""Which call is new, repeated, fenced or ended: the decisions around one call id.
+
+The receipts say what is known of an id; this module turns that into what to answer. A call
+id is the correlation id and the idempotency key: the same id runs nothing and gets the first
+answer, with other arguments it is a conflict, and one that a cancel overtook never runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from sidecar.errors import CallError, Code, Started
+from sidecar.protocol.envelope import Call, Result, decode, encode, error_map
+from sidecar.protocol.ids import show
+from sidecar.protocol.limits import ANSWER_BYTES
+
+
+def call_digest(call: Call) -> bytes:
+    """What makes two calls the same: the command and the argument bytes, as received."""
+    return hashlib.sha256(call.command.encode() + b"\0" + call.arguments).digest()
+
+
+def failure(id: bytes, error: CallError, *, seq: int = 0) -> Result:
+    """The result of a call that failed."""
+    return Result(id, error=error_map(error), seq=seq)
+
+
+def storable(result: Result) -> bytes | None:
+    """The result as receipts keep it; None when it is too large, and `answer_gone` later."""
+    encoded = encode(result)
+    return encoded if len(encoded) <= ANSWER_BYTES else None
+
+
+def stored_result(answer: bytes) -> Result:
+    """The result as it was stored."""
+    (result,) = decode(answer)
+    assert isinstance(result, Result)
+    return result
+
+
+def conflict(id: bytes) -> CallError:
+    return CallError(
+        Code.CONFLICT, f"call {show(id)} came before with another command or other arguments"
+    )
+
+
+def expired(id: bytes) -> CallError:
+    return CallError(
+        Code.EXPIRED_ID,
+        f"call {show(id)} is older than what receipts remember: whether it ran is unknown",
+        started=Started.UNKNOWN,
+    )
+
+
+def fenced(id: bytes) -> CallError:
+    return CallError(Code.CANCELLED, f"call {show(id)} was cancelled before it came: it never ran")
+
+
+def cancelled(id: bytes, *, started: Started) -> CallError:
+    return CallError(Code.CANCELLED, f"call {show(id)} was cancelled", started=started)
+
+
+def answer_gone(id: bytes) -> CallError:
+    return CallError(
+        Code.ANSWER_GONE,
+        f"call {show(id)} ended; its answer is no longer kept",
+        started=Started.YES,
+    )
+
+
+def outcome_unknown(id: bytes) -> CallError:
+    return CallError(
+        Code.OUTCOME_UNKNOWN,
+        f"call {show(id)} had begun when the sidecar was restarted: how it ended is unknown",
+        started=Started.UNKNOWN,
+    )
+
+
+def too_late(id: bytes, *, started: Started) -> CallError:
+    return CallError(
+        Code.TIMEOUT, f"call {show(id)} passed its deadline", started=started, which="deadline"
+    )
+
+
+def defect(*, started: Started) -> CallError:
+    return CallError(Code.INTERNAL, "a defect of the sidecar; its log says more", started=started)

@@ -1,0 +1,89 @@
+"""Event readers: a cursor that sends records to one attachment.
+
+Live is a replay that has caught up: there is one code path. What the hub did not acknowledge
+before its connection was lost is read from the journal again, and records that the journal no
+longer has are named by a `gap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import anyio
+
+from sidecar.journal import Reader
+from sidecar.protocol import envelope as wire
+from sidecar.protocol.journal import Batch
+from sidecar.protocol.outbox import BATCH, Item, Outbox, Rank
+
+RECORDS = 512  # records that may share one hub message
+
+
+class EventReader:
+    """Follows the journal for one attachment."""
+
+    def __init__(
+        self, reader: Reader, series: bytes, outbox: Outbox, *, wake: Callable[[], None]
+    ) -> None:
+        self._reader = reader
+        self._series = series
+        self._wake = wake
+        self._room = anyio.Event()
+        self._waiting = anyio.CancelScope()
+        self._lane = outbox.lane(Rank.EVENTS, self._on_room)
+        self._gap: bytes | None = None  # one that was lost on the way, to be told again
+
+    async def run(self) -> None:
+        """Until the attachment ends or the task is cancelled; closes the reader."""
+        try:
+            while not self._lane.is_closed:
+                await self._step()
+        finally:
+            self._reader.close()
+
+    async def _step(self) -> None:
+        if not self._lane.has_room:
+            await self._room.wait()
+            self._room = anyio.Event()
+            return
+        item = self._next()
+        if item is not None:
+            self._lane.offer(item)
+            self._wake()
+            return
+        with anyio.CancelScope() as self._waiting:
+            await self._reader.wait()
+
+    def _next(self) -> Item | None:
+        start = self._reader.cursor
+        batch = self._reader.read(max_bytes=BATCH, max_records=RECORDS)
+        gap = self._gap or self._encode_gap(batch)
+        self._gap = None
+        parts = [record for _, record in batch.records]
+        if gap is not None:
+            parts.insert(0, gap)
+        if not parts:
+            return None
+        return Item(b"".join(parts), lost=partial(self._rewind, start, gap))
+
+    def _encode_gap(self, batch: Batch) -> bytes | None:
+        gap = batch.gap
+        if gap is None:
+            return None
+        return wire.encode(
+            wire.Gap(self._series, gap.from_seq, str(gap.why), gap.to_seq, gap.bytes)
+        )
+
+    def _rewind(self, cursor: int, gap: bytes | None) -> None:
+        """What began behind `cursor` was lost, and with it everything queued after it."""
+        self._gap = gap or self._gap
+        self._reader.rewind(min(self._reader.cursor, cursor))
+        self._lane.retract()
+        self._room.set()
+        self._waiting.cancel()
+
+    def _on_room(self) -> None:
+        self._room.set()
+        if self._lane.is_closed:
+            self._waiting.cancel()

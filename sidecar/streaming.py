@@ -1,0 +1,346 @@
+"""Streams in motion: a `Sender` pumps a source into an outbox, a `Receiver` hands bytes over.
+
+`protocol.streams` decides, these two do; platform and sidecar use the same pair. A sender is
+bound to the outbox of whoever asked last and outlives connections and attachments: unbound,
+it waits. What has to be sent again is read from the source again.
+
+Digests are computed beside the bytes, in a thread (`sidecar.digest`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import anyio
+
+from sidecar.clock import Clock
+from sidecar.digest import Digest
+from sidecar.errors import CallError, Code, Started
+from sidecar.protocol import envelope as wire
+from sidecar.protocol.outbox import Item, Lane, Outbox, Rank
+from sidecar.protocol.streams import Piece, ReceiveStream, SendStream, reset_for
+
+SendEnvelope = Callable[[wire.Envelope], None]
+
+
+class Source(Protocol):
+    """Bytes by offset, readable again from whatever was not released."""
+
+    async def read(self, offset: int, size: int) -> Piece:
+        """At most `size` bytes at `offset`; waits for them. Cancelling loses nothing."""
+        ...
+
+    def release(self, offset: int) -> None:
+        """The receiver has everything below `offset`."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class BytesSource:
+    """A source in memory, for small things."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def read(self, offset: int, size: int) -> Piece:
+        data = self._data[offset : offset + size]
+        return Piece(offset, data, ended=offset + len(data) >= len(self._data))
+
+    def release(self, offset: int) -> None:
+        """Everything stays: it is small."""
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+class _Signal:
+    """Wakes one waiting task; a signal given before the wait is not lost."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout: float = math.inf) -> None:
+        with anyio.move_on_after(timeout):
+            await self._event.wait()
+        self._event = anyio.Event()
+
+
+class Sender:
+    """Pumps one source into the lane of an outbox until the receiver has all of it."""
+
+    def __init__(
+        self, stream: SendStream, source: Source, *, clock: Clock, wake: Callable[[], None]
+    ) -> None:
+        self.stream = stream
+        self.final: int | None = None  # offset of the end, once known
+        self.sha256: bytes | None = None
+        self.error: CallError | None = None
+        self._source = source
+        self._clock = clock
+        self._wake_channel = wake
+        self._signal = _Signal()
+        self._outbox: Outbox | None = None
+        self._lane: Lane | None = None
+        self._epoch = 0
+        self._end_sent = False
+        self._end_acked = False
+        self._reading: anyio.CancelScope | None = None
+        self._digest = Digest()
+        self._done = anyio.Event()
+
+    def bind(self, outbox: Outbox | None) -> None:
+        """Send to `outbox` from here on; None: wait until somebody asks."""
+        if self._outbox is not None and self._lane is not None:
+            self._outbox.close_lane(self._lane)
+        self._outbox = outbox
+        self._lane = None if outbox is None else outbox.lane(Rank.BULK, self._signal.set)
+        self._begin_again()
+
+    def resume(self, received: int, start: int, limit: int) -> None:
+        """A receiver says what it has; see `SendStream.resume`."""
+        if self.stream.resume(received, start, limit):
+            self._digest = Digest()
+            self.sha256 = None
+        self._source.release(received)
+        self._begin_again()
+
+    def receive(self, answer: wire.Credit | wire.Rewind | wire.Reset) -> None:
+        """What the receiver says of this stream."""
+        match answer:
+            case wire.Credit():
+                self.stream.receive_credit(answer)
+                self._end_acked = self._end_acked or answer.ended
+                self._source.release(self.stream.received)
+                self._signal.set()
+            case wire.Rewind():
+                self._rewind(answer.offset)
+            case wire.Reset():
+                self.stop(_error_of(answer))
+
+    def stop(self, error: CallError) -> None:
+        """Break off; the receiver knows already, or never will."""
+        self.error = self.error or error
+        self._begin_again()
+
+    @property
+    def is_finished(self) -> bool:
+        """The receiver has everything, or nobody wants it any more."""
+        return self._end_acked or self.error is not None
+
+    async def finished(self) -> None:
+        """Until the receiver has everything, or the stream was broken off."""
+        await self._done.wait()
+
+    async def run(self) -> None:
+        """Pump until finished. Cancelling releases the source and the lane."""
+        try:
+            while not self.is_finished:
+                epoch = self._epoch
+                if not await self._room(epoch):
+                    continue
+                piece = await self._read(epoch)
+                if piece is not None:
+                    await self._send(piece, epoch)
+        except CallError as error:
+            self.error = error
+            self._tell(reset_for(self.stream.id, self.stream.n, error.code, error.message))
+        finally:
+            self._done.set()
+            if self._outbox is not None and self._lane is not None:
+                self._outbox.close_lane(self._lane)
+            with anyio.CancelScope(shield=True):
+                await self._source.aclose()
+
+    async def _room(self, epoch: int) -> bool:
+        """Until the next chunk may be made; False if something changed meanwhile."""
+        while epoch == self._epoch and not self.is_finished:
+            timeout = math.inf
+            if self._lane is not None and self._lane.has_room:
+                if self._at_end():
+                    if not self._end_sent:
+                        return True
+                elif self.stream.allowance:
+                    return True
+                else:
+                    timeout = self._blocked()
+            await self._signal.wait(timeout)
+        return False
+
+    def _blocked(self) -> float:
+        now = self._clock.now()
+        blocked = self.stream.blocked(now)
+        if blocked is not None and self._outbox is not None:
+            self._outbox.control(blocked, repeat=False)
+            self._wake_channel()
+        assert self.stream.blocked_at is not None
+        return max(0.01, self.stream.blocked_at - now)
+
+    async def _read(self, epoch: int) -> Piece | None:
+        assert self._outbox is not None
+        if self._at_end():  # found before; saying it again takes no credit
+            return Piece(self.stream.next, b"", ended=True)
+        size = min(self._outbox.flow.chunk, self.stream.allowance)
+        with anyio.CancelScope() as self._reading:
+            piece = await self._source.read(self.stream.next, size)
+        cancelled = self._reading.cancelled_caught
+        self._reading = None
+        return None if cancelled or epoch != self._epoch else piece
+
+    async def _send(self, piece: Piece, epoch: int) -> None:
+        assert self._lane is not None
+        stream = self.stream
+        at = stream.next
+        parts: list[bytes] = []
+        if piece.offset > at:
+            parts.append(wire.encode(stream.skip_to(piece.offset)))
+            self._digest = Digest()
+        if piece.data:
+            size = len(piece.data)
+            parts += (wire.data_head(stream.id, stream.n, piece.offset, size), piece.data)
+            fresh = stream.sent(size)
+            if fresh:
+                self._digest.update(piece.data if fresh == size else piece.data[-fresh:])
+        if parts:
+            self._lane.offer(Item(b"".join(parts), lost=lambda: self._rewind(at)))
+            self._wake_channel()
+        await self._digest.ready()
+        if piece.ended and epoch == self._epoch:
+            await self._end(epoch)
+
+    async def _end(self, epoch: int) -> None:
+        sha256 = await self._digest.digest()
+        while self._lane is not None and not self._lane.has_room and epoch == self._epoch:
+            await self._signal.wait()
+        if epoch != self._epoch or self._lane is None:
+            return
+        at = self.stream.next
+        self.final, self.sha256, self._end_sent = at, sha256, True
+        end = wire.encode(self.stream.end(sha256))
+        self._lane.offer(Item(end, lost=lambda: self._rewind(at)))
+        self._wake_channel()
+
+    def _at_end(self) -> bool:
+        return self.final is not None and self.stream.next >= self.final
+
+    def _rewind(self, offset: int) -> None:
+        """Send again from `offset`; at the end itself, the end."""
+        if self.stream.rewind(offset) or (self._end_sent and offset == self.stream.next):
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        self._epoch += 1
+        self._end_sent = False
+        if self._lane is not None:
+            self._lane.retract()
+        if self._reading is not None:
+            self._reading.cancel()
+        self._signal.set()
+
+    def _tell(self, envelope: wire.Envelope) -> None:
+        if self._outbox is not None:
+            self._outbox.control(envelope)
+            self._wake_channel()
+
+
+class Receiver:
+    """Collects one incoming stream and hands its bytes over in order."""
+
+    def __init__(self, stream: ReceiveStream, *, send: SendEnvelope, clock: Clock) -> None:
+        self.stream = stream
+        self.error: CallError | None = None
+        self.on_progress: Callable[[], None] | None = None
+        self._send = send
+        self._clock = clock
+        self._chunks: deque[bytes] = deque()
+        self._digest = Digest()
+        self._signal = _Signal()
+
+    def feed(self, envelope: wire.Data | wire.Skip | wire.End | wire.Blocked | wire.Reset) -> None:
+        """What the sender says. A broken rule breaks off this stream, and nothing else."""
+        try:
+            self._feed(envelope)
+        except CallError as error:
+            self.reset(error)
+        self._answer()
+        self._signal.set()
+
+    def _feed(self, envelope: wire.Data | wire.Skip | wire.End | wire.Blocked | wire.Reset) -> None:
+        if self.error is not None:
+            return
+        now = self._clock.now()
+        match envelope:
+            case wire.Data():
+                fresh = self.stream.receive_data(envelope.offset, envelope.data, now=now)
+                if fresh:
+                    self._digest.update(fresh)
+                    self._chunks.append(fresh)
+            case wire.Skip():
+                if self.stream.receive_skip(envelope.offset, envelope.to, now=now):
+                    self._digest = Digest()
+            case wire.End():
+                self.stream.receive_end(envelope, now=now)
+            case wire.Blocked():
+                self.stream.restate()
+            case wire.Reset():
+                self.error = _error_of(envelope)
+
+    def finish_at(self, offset: int, sha256: bytes | None) -> None:
+        """The result says where this stream ends: enough, if nothing is missing."""
+        if self.error is None and self.stream.ended is None and sha256 is not None:
+            if self.stream.received == offset:
+                end = wire.End(self.stream.id, self.stream.n, offset, self.stream.start, sha256)
+                self.feed(end)
+
+    async def receive(self) -> bytes:
+        """The next bytes; b"" at the end, after the digest was found right. Raises `CallError`.
+        Cancelling loses nothing."""
+        while not self._chunks:
+            if self.error is not None:
+                raise self.error
+            if self.stream.ended is not None:
+                await self._verify()
+                return b""
+            await self._signal.wait()
+        chunk = self._chunks.popleft()
+        self.stream.consume(len(chunk))
+        self._answer()
+        await self._digest.ready()
+        return chunk
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self.receive():
+            yield chunk
+
+    def reset(self, error: CallError) -> None:
+        """Tell the sender to stop, and whoever waits here why."""
+        if self.error is None and self.stream.ended is None:
+            self.error = error
+            self._send(reset_for(self.stream.id, self.stream.n, error.code, error.message))
+            self._signal.set()
+
+    async def _verify(self) -> None:
+        ended = self.stream.ended
+        assert ended is not None
+        found = await self._digest.digest()
+        if ended.start != self.stream.start or found != ended.sha256:
+            self.error = CallError(
+                Code.DIGEST_MISMATCH,
+                f"the bytes from {ended.start} to {ended.offset} are not the ones that were sent",
+                started=Started.YES,
+            )
+            raise self.error
+
+    def _answer(self) -> None:
+        for envelope in self.stream.answers():
+            self._send(envelope)
+
+
+def _error_of(reset: wire.Reset) -> CallError:
+    return wire.error_from({"code": reset.code, "message": reset.message, "started": "yes"})
