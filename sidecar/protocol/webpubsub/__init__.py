@@ -23,6 +23,8 @@ _CODECS: dict[str, type[JsonCodec] | type[ProtobufCodec]] = {
     PROTOBUF_PLAIN_SUBPROTOCOL: ProtobufCodec,
 }
 
+SUBPROTOCOLS = tuple(_CODECS)
+
 
 def codec_for(subprotocol: str) -> Codec:
     """The codec of a subprotocol, whose name is matched without regard to case."""

@@ -1,0 +1,169 @@
+"""The hub on a port: uvicorn with starlette, REST and WebSocket side by side.
+
+uvicorn is used below its public surface in two places, each a subclass here. Its server would
+install signal handlers and wake ten times a second; ours is told when to stop. Its WebSocket
+lacks what a stand-in needs: to cut a connection, and to close one that broke the protocol in a
+way that lets the close frame arrive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route, WebSocketRoute
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from sidecar.errors import SettingsError
+from sidecar.hub.endpoint import SOCKET, ClientEndpoint
+from sidecar.hub.hub import Address, Hub
+from sidecar.hub.rest import METHODS, RestEndpoint
+from sidecar.hub.settings import CLOSE_GRACE, HubSettings
+
+SHUTDOWN_GRACE = 2  # seconds for open requests when the hub stops
+
+
+class HubSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, which the endpoint finds in its scope."""
+
+    broke_protocol = False
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            self.scope["extensions"][SOCKET] = self  # type: ignore[assignment]
+
+    def handle_parser_exception(self) -> None:
+        # uvicorn would close at once. Closing with unread data makes TCP reset the connection,
+        # and the reset can overtake the close frame: read and discard until the peer is gone.
+        if self.broke_protocol:
+            return
+        self.broke_protocol = True
+        assert self.conn.close_sent is not None
+        code = self.conn.close_sent.code
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": ""})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(CLOSE_GRACE, self.transport.abort)
+        self.transport.resume_reading()
+
+    async def send(self, message: Any) -> None:
+        try:
+            await super().send(message)
+        except RuntimeError:
+            if self.close_sent:  # the connection broke after the writer had looked
+                raise ClientDisconnected from None
+            raise
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server inside somebody else's event loop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = anyio.Event()
+        self._stop = anyio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+    async def main_loop(self) -> None:
+        await self._stop.wait()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+@contextlib.asynccontextmanager
+async def serve(hub: Hub) -> AsyncIterator[Address]:
+    """Serve `hub` until the block ends; yields where. Open connections are closed then."""
+    listener = _bind(hub.settings)
+    server = _Server(_config(hub))
+    address = hub.listen_at(_url(listener))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_expire, hub)
+        tasks.start_soon(_serve, server, listener)
+        await server.is_up.wait()
+        try:
+            yield address
+        finally:
+            server.stop()
+            tasks.cancel_scope.cancel()
+
+
+async def _serve(server: _Server, listener: socket.socket) -> None:
+    # Shielded, because uvicorn closes its connections only when it is stopped; that is bounded.
+    with anyio.CancelScope(shield=True):
+        await server.serve([listener])
+
+
+async def _expire(hub: Hub) -> None:
+    """Sessions are refused on time by themselves; this only frees their memory."""
+    while True:
+        await anyio.sleep(min(1.0, hub.settings.retention))
+        hub.expire()
+
+
+def _bind(settings: HubSettings) -> socket.socket:
+    try:
+        listener = socket.create_server(
+            (settings.host, settings.port),
+            family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
+        )
+        # Accepted sockets inherit it. asyncio sets it only on sockets that name their protocol,
+        # and without it small messages wait 40 ms for a delayed ACK.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        ) from None
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _config(hub: Hub) -> uvicorn.Config:
+    settings = hub.settings
+    clients = ClientEndpoint(hub)
+    routes = [
+        WebSocketRoute("/client/hubs/{hub}", clients.serve),
+        WebSocketRoute("/client/", clients.serve),
+        WebSocketRoute("/client", clients.serve),
+        Route("/api/{path:path}", RestEndpoint(hub).serve, methods=METHODS),
+    ]
+    return uvicorn.Config(
+        Starlette(routes=routes),
+        http="h11",
+        ws=HubSocket,
+        ws_max_size=settings.max_message,
+        ws_ping_interval=settings.ping_interval,
+        ws_ping_timeout=settings.ping_timeout,
+        ws_per_message_deflate=False,
+        loop="none",
+        lifespan="off",
+        # uvicorn logs every URL at INFO, and a URL may hold a token.
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        date_header=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_GRACE,
+    )
