@@ -21,383 +21,90 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, NoReturn, TypeVar
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, NoReturn, TypeVar
 
 import cbor2
 
 from sidecar.errors import CallError, Code, ProtocolError, Retry, Started
+from sidecar.protocol.fields import WORDS, is_bytes, is_id, is_uint
+from sidecar.protocol.kinds import (
+    TYPES,
+    Accepted,
+    Any_,
+    Ask,
+    Attach,
+    Attached,
+    Blocked,
+    Call,
+    Cancel,
+    Credit,
+    Data,
+    Detach,
+    End,
+    Envelope,
+    Event,
+    EventAck,
+    Gap,
+    Head,
+    Hello,
+    Refused,
+    Reset,
+    Result,
+    Rewind,
+    Skip,
+    State,
+    Strange,
+    Unsupported,
+    Window,
+)
+
+__all__ = [
+    "Accepted",
+    "Any_",
+    "Ask",
+    "Attach",
+    "Attached",
+    "Blocked",
+    "Call",
+    "Cancel",
+    "Credit",
+    "Data",
+    "data_head",
+    "DATA_TYPE",
+    "decode",
+    "Detach",
+    "dumps",
+    "encode",
+    "encode_data",
+    "End",
+    "Envelope",
+    "error_from",
+    "error_map",
+    "Event",
+    "EventAck",
+    "Gap",
+    "Head",
+    "Hello",
+    "IGNORABLE",
+    "join",
+    "loads",
+    "MAX_DEPTH",
+    "Refused",
+    "Reset",
+    "Result",
+    "Rewind",
+    "Skip",
+    "State",
+    "Strange",
+    "TYPES",
+    "Unsupported",
+    "Window",
+]
 
 MAX_DEPTH = 16  # nested containers; RFC 8949 §10 asks decoders for a bound
 IGNORABLE = 64  # types from here on may be ignored by who does not know them
 DATA_TYPE = 32
-
-
-def _uint(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 64
-
-
-def _text(value: Any) -> bool:
-    return type(value) is str
-
-
-def _bytes(value: Any) -> bool:
-    return type(value) is bytes
-
-
-def _id(value: Any) -> bool:
-    return type(value) is bytes and len(value) == 16
-
-
-def _map(value: Any) -> bool:
-    return type(value) is dict
-
-
-def _texts(value: Any) -> bool:
-    return type(value) is list and all(type(item) is str for item in value)
-
-
-def _uints(value: Any) -> bool:
-    return type(value) is list and all(_uint(item) for item in value)
-
-
-def _offsets(value: Any) -> bool:
-    return type(value) is dict and all(_uint(n) and _uint(at) for n, at in value.items())
-
-
-def _resumes(value: Any) -> bool:
-    return type(value) is dict and all(
-        _uint(n) and _uints(at) and len(at) == 3 for n, at in value.items()
-    )
-
-
-def _ends(value: Any) -> bool:
-    return type(value) is dict and all(
-        _uint(n)
-        and type(at) is list
-        and len(at) == 2
-        and _uint(at[0])
-        and (at[1] is None or _bytes(at[1]))
-        for n, at in value.items()
-    )
-
-
-def _bool(value: Any) -> bool:
-    return type(value) is bool
-
-
-def _any(value: Any) -> bool:
-    return True
-
-
-_WORDS: dict[Callable[[Any], bool], str] = {
-    _uint: "an unsigned integer",
-    _text: "text",
-    _bytes: "a byte string",
-    _id: "16 bytes",
-    _map: "a map",
-    _texts: "a list of text",
-    _uints: "a list of unsigned integers",
-    _offsets: "a map of unsigned integers",
-    _resumes: "a map of stream number to [received, hashed from, limit]",
-    _ends: "a map of stream number to [offset, digest]",
-    _bool: "true or false",
-    _any: "anything",
-}
-
-
-def key(number: int, check: Callable[[Any], bool], **options: Any) -> Any:
-    """A field: its key in the map and what its value must be. A default makes it optional."""
-    return field(metadata={"key": number, "check": check}, **options)
-
-
-class Envelope:
-    """Base of all envelopes but stream data."""
-
-    __slots__ = ()
-    TYPE: ClassVar[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Head(Envelope):
-    """First in every message of an attachment: whose it is, and the running totals."""
-
-    TYPE: ClassVar[int] = 0
-    attachment: bytes = key(0, _id)
-    bytes: int = key(1, _uint)
-    messages: int = key(2, _uint)
-
-
-@dataclass(frozen=True, slots=True)
-class Attach(Envelope):
-    """A controller makes itself known. The same nonce gets the same answer."""
-
-    TYPE: ClassVar[int] = 1
-    controller: str = key(0, _text)
-    nonce: bytes = key(1, _id)
-    versions: list[int] = key(2, _uints)
-    window: list[int] = key(3, _uints)  # bytes and messages granted to the sidecar
-    features: list[str] = key(4, _texts, default_factory=list)
-    series: bytes | None = key(5, _id, default=None)  # of the cursor
-    after: int | None = key(6, _uint, default=None)  # the cursor; absent: no reader
-    reader: str | None = key(7, _text, default=None)  # name of a durable reader
-
-
-@dataclass(frozen=True, slots=True)
-class Detach(Envelope):
-    """The attachment ends; its calls go on."""
-
-    TYPE: ClassVar[int] = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Envelope):
-    """Run a command. `arguments` is CBOR; its SHA-256 as received is part of the receipt."""
-
-    TYPE: ClassVar[int] = 3
-    id: bytes = key(0, _id)
-    command: str = key(1, _text)
-    arguments: bytes = key(2, _bytes)
-    credit: int = key(3, _uint, default=0)  # for each stream that the command sends
-    deadline_ms: int | None = key(4, _uint, default=None)  # from acceptance
-    traceparent: str | None = key(5, _text, default=None)  # W3C Trace Context
-    reply: str | None = key(6, _text, default=None)  # controller id; REST only
-    incarnation: bytes | None = key(7, _id, default=None)  # REST only
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel(Envelope):
-    """Stop the call. One that overtakes its call fences the id: it will never run."""
-
-    TYPE: ClassVar[int] = 4
-    id: bytes = key(0, _id)
-
-
-@dataclass(frozen=True, slots=True)
-class Ask(Envelope):
-    """What became of this call? Runs nothing; result and streams move to this attachment.
-
-    `streams` says per stream what we have: received up to, digest begun at, credit limit.
-    """
-
-    TYPE: ClassVar[int] = 5
-    id: bytes = key(0, _id)
-    streams: dict[int, list[int]] = key(1, _resumes, default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class EventAck(Envelope):
-    """The durable reader of this attachment has processed events up to here."""
-
-    TYPE: ClassVar[int] = 6
-    seq: int = key(0, _uint)
-
-
-@dataclass(frozen=True, slots=True)
-class Window(Envelope):
-    """The highest totals seen, and absolute limits up to which the peer may send."""
-
-    TYPE: ClassVar[int] = 7
-    seen_bytes: int = key(0, _uint)
-    seen_messages: int = key(1, _uint)
-    limit_bytes: int = key(2, _uint)
-    limit_messages: int = key(3, _uint)
-
-
-@dataclass(frozen=True, slots=True)
-class Attached(Envelope):
-    """The answer to `attach`. The attachment id is known to nobody else."""
-
-    TYPE: ClassVar[int] = 16
-    nonce: bytes = key(0, _id)
-    attachment: bytes = key(1, _id)
-    series: bytes = key(2, _id)
-    incarnation: bytes = key(3, _id)
-    generation: int = key(4, _uint)
-    first: int = key(5, _uint)
-    last: int = key(6, _uint)
-    version: int = key(7, _uint)
-    window: list[int] = key(8, _uints)  # bytes and messages granted to the controller
-    features: list[str] = key(9, _texts, default_factory=list)
-    limits: dict[str, int] = key(10, _map, default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted(Envelope):
-    """The receipt of this call is written; it need not be sent again."""
-
-    TYPE: ClassVar[int] = 17
-    id: bytes = key(0, _id)
-
-
-@dataclass(frozen=True, slots=True)
-class Result(Envelope):
-    """The one answer to a call: `value` (CBOR) or `error` (a map: code, message, ...)."""
-
-    TYPE: ClassVar[int] = 18
-    id: bytes = key(0, _id)
-    value: bytes | None = key(1, _bytes, default=None)
-    error: dict[str, Any] | None = key(2, _map, default=None)
-    streams: dict[int, list[Any]] = key(3, _ends, default_factory=dict)
-    seq: int = key(4, _uint, default=0)  # the last event when the call ended
-
-
-@dataclass(frozen=True, slots=True)
-class State(Envelope):
-    """The answer to `ask` for a call that has not ended, with our receive offsets."""
-
-    TYPE: ClassVar[int] = 19
-    id: bytes = key(0, _id)
-    state: str = key(1, _text)
-    received: dict[int, int] = key(2, _offsets, default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Event(Envelope):
-    """A numbered record. The journal keeps exactly these bytes."""
-
-    TYPE: ClassVar[int] = 20
-    seq: int = key(0, _uint)
-    time_ms: int = key(1, _uint)  # since the epoch
-    name: str = key(2, _text)
-    call: bytes | None = key(3, _id, default=None)
-    data: Any = key(4, _any, default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Gap(Envelope):
-    """Records that this reader will never get: from, to (both included), and why."""
-
-    TYPE: ClassVar[int] = 21
-    series: bytes = key(0, _id)
-    first: int = key(1, _uint)
-    why: str = key(3, _text)
-    last: int | None = key(2, _uint, default=None)  # absent: of another series, end unknown
-    bytes: int | None = key(4, _uint, default=None)  # absent: unknown
-
-
-@dataclass(frozen=True, slots=True)
-class Refused(Envelope):
-    """The answer to an `attach` that cannot be had, with the error that says why."""
-
-    TYPE: ClassVar[int] = 22
-    nonce: bytes = key(0, _id)
-    error: dict[str, Any] = key(1, _map)
-
-
-@dataclass(frozen=True, slots=True)
-class Credit(Envelope):
-    """This stream was received without a hole up to `received`; send up to `limit`."""
-
-    TYPE: ClassVar[int] = 33
-    id: bytes = key(0, _id)
-    n: int = key(1, _uint)
-    received: int = key(2, _uint)
-    limit: int = key(3, _uint)
-    ended: bool = key(4, _bool, default=False)  # the end was received, too
-
-
-@dataclass(frozen=True, slots=True)
-class End(Envelope):
-    """The stream ends at `offset`; the digest is SHA-256 of the bytes from `start` to there."""
-
-    TYPE: ClassVar[int] = 34
-    id: bytes = key(0, _id)
-    n: int = key(1, _uint)
-    offset: int = key(2, _uint)
-    start: int = key(3, _uint)
-    sha256: bytes = key(4, _bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Reset(Envelope):
-    """The stream is broken off, for the reason of the code. Either side may send it."""
-
-    TYPE: ClassVar[int] = 35
-    id: bytes = key(0, _id)
-    n: int = key(1, _uint)
-    code: str = key(2, _text)
-    message: str = key(3, _text, default="")
-
-
-@dataclass(frozen=True, slots=True)
-class Rewind(Envelope):
-    """Something is missing: send again from `offset`."""
-
-    TYPE: ClassVar[int] = 36
-    id: bytes = key(0, _id)
-    n: int = key(1, _uint)
-    offset: int = key(2, _uint)
-
-
-@dataclass(frozen=True, slots=True)
-class Skip(Envelope):
-    """The bytes from `offset` up to `to` are gone and will not come."""
-
-    TYPE: ClassVar[int] = 37
-    id: bytes = key(0, _id)
-    n: int = key(1, _uint)
-    offset: int = key(2, _uint)
-    to: int = key(3, _uint)
-
-
-@dataclass(frozen=True, slots=True)
-class Hello(Envelope):
-    """A sidecar has a new connection: attach anew. Only a hint; `attach` is repeated anyway."""
-
-    TYPE: ClassVar[int] = 64
-    run: str = key(0, _text)
-    incarnation: bytes = key(1, _id)
-    generation: int = key(2, _uint)
-    versions: list[int] = key(3, _uints)
-    form: str = key(4, _text, default="")
-    trust: str = key(5, _text, default="")
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked(Envelope):
-    """For 1 s this stream had bytes and no credit (or, without `id`, this attachment no
-    window): restate it, in case the grant was lost."""
-
-    TYPE: ClassVar[int] = 65
-    id: bytes | None = key(0, _id, default=None)
-    n: int | None = key(1, _uint, default=None)
-    offset: int = key(2, _uint, default=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Unsupported(Envelope):
-    """The answer to an envelope whose type is below 64 and unknown."""
-
-    TYPE: ClassVar[int] = 66
-    type: int = key(0, _uint)
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """The bytes of a stream from `offset` on."""
-
-    id: bytes
-    n: int
-    offset: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Strange:
-    """A well-formed envelope of a type that this version does not know."""
-
-    type: int
-
-
-Any_ = Envelope | Data | Strange
-
-TYPES: tuple[type[Envelope], ...] = (
-    Head, Attach, Detach, Call, Cancel, Ask, EventAck, Window,
-    Attached, Accepted, Result, State, Event, Gap, Refused,
-    Credit, End, Reset, Rewind, Skip,
-    Hello, Blocked, Unsupported,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -555,7 +262,7 @@ def _decode_item(stream: io.BytesIO) -> Any:
 
 
 def _envelope(item: Any) -> Any_:
-    if type(item) is not list or not item or not _uint(item[0]):
+    if type(item) is not list or not item or not is_uint(item[0]):
         raise ProtocolError(f"an envelope is [type, map], got {_show(item)}")
     number = item[0]
     if number == DATA_TYPE:
@@ -571,7 +278,7 @@ def _envelope(item: Any) -> Any_:
 def _data(item: list[Any]) -> Data:
     if len(item) == 5:
         _, id, n, offset, data = item
-        if _id(id) and _uint(n) and _uint(offset) and _bytes(data):
+        if is_id(id) and is_uint(n) and is_uint(offset) and is_bytes(data):
             return Data(id, n, offset, data)
     raise ProtocolError(f"stream data is [32, id, n, offset, bytes], got {_show(item)}")
 
@@ -586,7 +293,7 @@ def _fill(kind: type[Envelope], content: dict[Any, Any]) -> Envelope:
             continue
         if not item.check(value):
             raise ProtocolError(
-                f"{kind.__name__}.{item.name} is {_WORDS[item.check]}, got {_show(value)}"
+                f"{kind.__name__}.{item.name} is {WORDS[item.check]}, got {_show(value)}"
             )
         values[item.name] = value
     return kind(**values)
