@@ -19,11 +19,6 @@ class Bell:
     def __init__(self) -> None:
         self._event: anyio.Event | None = None
 
-    @property
-    def has_waiters(self) -> bool:
-        """Whether somebody has waited since the last ring (and may have given up by now)."""
-        return self._event is not None
-
     def ring(self) -> None:
         if self._event is not None:
             self._event.set()
