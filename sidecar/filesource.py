@@ -1,0 +1,87 @@
+"""A file as the source of a stream: read by offset, and only as long as it stays the same.
+
+The etag (device, inode, size, mtime) is taken when the source is made and compared after each
+read, so a stream that goes on after a drop, or a file that is written meanwhile, ends in
+`source_changed` and never in bytes of two versions. A change that keeps the size and falls in
+the same tick of the file system's clock is not seen by this; the stream's digest is of the
+bytes that were sent.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from types import TracebackType
+
+import anyio
+
+from sidecar.errors import CallError, Code, from_os_error, show_path
+from sidecar.hands.interface import stat_of
+from sidecar.reading import OffsetReader
+
+
+class FileSource:
+    """Owns `fd` from the first moment: it is closed by `close`, and if this raises.
+
+    `what` is the path as the caller wrote it, for errors. With `etag`, the file must be the
+    one that had it.
+    """
+
+    def __init__(self, fd: int, what: str | bytes, *, etag: str | None = None) -> None:
+        self._fd = fd
+        self._what = what
+        self._reader = OffsetReader(fd)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise CallError(Code.UNSUPPORTED, f"{show_path(what)} is not a regular file")
+            self.size = status.st_size
+            self.etag = stat_of(status).etag if etag is None else etag
+            self._check_unchanged()
+        except BaseException:
+            self.close()
+            raise
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes (and 1 MiB) from `offset`; none at the end of the file.
+
+        Raises `source_changed` if the file is not the one it was.
+        """
+        self._check_open()
+        if offset >= self.size:
+            return b""
+        try:
+            data = await self._reader.read(offset, min(size, self.size - offset))
+        except OSError as error:
+            raise from_os_error(error, self._what) from error
+        self._check_open()
+        self._check_unchanged()
+        return data
+
+    def _check_open(self) -> None:
+        if self._fd < 0:
+            raise anyio.ClosedResourceError
+
+    def _check_unchanged(self) -> None:
+        if stat_of(os.fstat(self._fd)).etag != self.etag:
+            raise CallError(
+                Code.SOURCE_CHANGED, f"{show_path(self._what)} changed while it was read"
+            )
+
+    def close(self) -> None:
+        """A second call is harmless, and so is one beside a read, which then raises
+        `anyio.ClosedResourceError`."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> FileSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
