@@ -44,14 +44,14 @@ def test_an_encoder_that_appends_is_a_defect() -> None:
 @pytest.mark.parametrize("max_bytes, max_events", [(25, 100), (1000, 2)])
 def test_the_oldest_must_go_at_either_bound(max_bytes: int, max_events: int) -> None:
     journal = JournalProtocol(SERIES, max_bytes=max_bytes, max_events=max_events)
-    journal.appended(1, 10)
-    journal.appended(2, 10)
-    assert not journal.is_over
-    journal.appended(3, 10)
-    assert journal.is_over
+    was_over = []
+    for seq in [1, 2, 3]:
+        journal.appended(seq, 10)
+        was_over.append(journal.is_over)
+    assert was_over == [False, False, True]
     journal.evicted(1, 10)
-    assert not journal.is_over
     assert (journal.first, journal.last, journal.bytes) == (2, 3, 20)
+    assert journal.is_over is False
 
 
 def test_the_newest_event_is_kept_even_if_it_alone_is_over_the_bound() -> None:

@@ -259,7 +259,7 @@ class ReceiptsMachine(RuleBasedStateMachine):
             assert id not in self.ran, "fenced after it ran"
             self.states[id] = State.FENCED
         elif outcome is not FenceOutcome.EXPIRED:
-            assert outcome == self.states[id]
+            assert outcome.value == self.states[id].value
 
     @rule(seconds=st.sampled_from([0.5, 6.0]))
     def wait(self, seconds: float) -> None:
