@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.clock import Clock
@@ -18,6 +19,7 @@ from sidecar.protocol import envelope as wire
 from sidecar.protocol.limits import STREAMS
 from sidecar.protocol.names import Scope
 from sidecar.protocol.streams import ReceiveStream, SendStream
+from sidecar.spool import SpoolBudget
 from sidecar.streaming import Receiver, Sender, Source
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ class Means:
     clock: Clock
     emit: Emit
     wake: Callable[[], None]  # the channel has something to send
-    state_folder: str
+    state_folder: Path  # for spools
+    spools: SpoolBudget
     facts: Callable[[], Mapping[str, Any]]  # what `sidecar.info` answers
 
 

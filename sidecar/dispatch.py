@@ -217,11 +217,20 @@ class Dispatcher:
             value = await self._run(call, bound, arguments)
         except CallError as error:
             return calls.failure(request.id, error, seq=self._last_seq())
+        except ExceptionGroup as group:
+            found = group.subgroup(CallError)
+            if found is None:
+                return self._defect(call, request)
+            return calls.failure(request.id, first_call_error(found), seq=self._last_seq())
         except Exception:
-            log.exception("call %s: %s failed inside", show(request.id), request.command)
-            defect = calls.defect(started=call.started)
-            return calls.failure(request.id, defect, seq=self._last_seq())
+            return self._defect(call, request)
         return self._result(call, value)
+
+    def _defect(self, call: OpenCall, request: wire.Call) -> wire.Result:
+        """Ours, not the caller's: to be called while the exception is handled."""
+        log.exception("call %s: %s failed inside", show(request.id), request.command)
+        defect = calls.defect(started=call.started)
+        return calls.failure(request.id, defect, seq=self._last_seq())
 
     async def _begin(self, call: OpenCall, request: wire.Call) -> wire.Result | None:
         """The receipt. None if the call is new and to be run."""
@@ -364,3 +373,12 @@ class Dispatcher:
     def _start(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         assert self._group is not None, "run() starts first"
         self._group.start_soon(function, *arguments)
+
+
+def first_call_error(group: BaseExceptionGroup[CallError]) -> CallError:
+    """The first of the errors that a handler's task group collected."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, CallError)
+    return error

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -31,6 +30,7 @@ from sidecar.protocol.limits import (
     SPOOLS_BYTES,
 )
 from sidecar.protocol.spool import OnFull, Placement, SpoolProtocol
+from sidecar.protocol.streams import Piece
 from sidecar.reading import OffsetReader
 
 Filter = Callable[[bytes], bytes]
@@ -55,16 +55,6 @@ class SpoolBudget:
 
     def give_back(self, size: int) -> None:
         self.used -= size
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Bytes from `offset` on. If that is after the offset asked for, what lies between was
-    dropped. `ended` says that nothing follows."""
-
-    offset: int
-    data: bytes
-    ended: bool
 
 
 def open_unnamed(folder: Path) -> int:

@@ -258,7 +258,7 @@ class Receiver:
         self.on_progress: Callable[[], None] | None = None
         self._send = send
         self._clock = clock
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[bytes | None] = deque()  # None: a skip, the digest begins anew
         self._digest = Digest()
         self._signal = _Signal()
 
@@ -279,11 +279,10 @@ class Receiver:
             case wire.Data():
                 fresh = self.stream.receive_data(envelope.offset, envelope.data, now=now)
                 if fresh:
-                    self._digest.update(fresh)
                     self._chunks.append(fresh)
             case wire.Skip():
                 if self.stream.receive_skip(envelope.offset, envelope.to, now=now):
-                    self._digest = Digest()
+                    self._chunks.append(None)
             case wire.End():
                 self.stream.receive_end(envelope, now=now)
             case wire.Blocked():
@@ -301,18 +300,37 @@ class Receiver:
     async def receive(self) -> bytes:
         """The next bytes; b"" at the end, after the digest was found right. Raises `CallError`.
         Cancelling loses nothing."""
-        while not self._chunks:
+        while True:
+            while self._chunks:
+                await self._digest.ready()
+                chunk = self._chunks.popleft()
+                if chunk is not None:
+                    self._consume(chunk)
+                    return chunk
+                self._digest = Digest()
             if self.error is not None:
                 raise self.error
             if self.stream.ended is not None:
                 await self._verify()
                 return b""
             await self._signal.wait()
-        chunk = self._chunks.popleft()
+
+    async def receive_all(self) -> list[bytes]:
+        """All chunks that wait; [] at the end. Else like `receive`."""
+        chunks = [await self.receive()]
+        while chunks[0] and self._chunks and self._digest.has_room:
+            chunk = self._chunks.popleft()
+            if chunk is None:
+                self._chunks.appendleft(None)
+                break
+            self._consume(chunk)
+            chunks.append(chunk)
+        return chunks if chunks[0] else []
+
+    def _consume(self, chunk: bytes) -> None:
+        self._digest.update(chunk)
         self.stream.consume(len(chunk))
         self._answer()
-        await self._digest.ready()
-        return chunk
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while chunk := await self.receive():

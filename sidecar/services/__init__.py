@@ -1,0 +1,1 @@
+"""The commands of the catalogue, one capability a module. Each offers `HANDLERS`."""

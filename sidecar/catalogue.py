@@ -1,0 +1,21 @@
+"""The catalogue with its handlers, as dispatch wants it.
+
+Loaded after the sidecar has said hello: pydantic alone takes longer to import than everything
+that is needed to dial.
+"""
+
+from __future__ import annotations
+
+from sidecar.dispatch import Bound
+from sidecar.protocol.commands import CATALOGUE, Effect
+from sidecar.services import about, exec, files
+
+HANDLERS = {**about.HANDLERS, **exec.HANDLERS, **files.HANDLERS}
+
+
+def bound_commands() -> dict[str, Bound]:
+    """Every command of the catalogue, each with exactly one handler."""
+    return {
+        name: Bound(name, command.effect is Effect.READ, command.parse, HANDLERS[name])
+        for name, command in CATALOGUE.items()
+    }

@@ -1,0 +1,108 @@
+"""The Unix sockets of a sidecar: `admin.sock` for its operator, `agent.sock` for its agent.
+
+One JSON object a line in, one out: `{"op": "health"}`. Both lie in the state folder, which is
+0700; `admin.sock` asks the kernel besides who is calling (SO_PEERCRED, unix(7)) and serves our
+own uid and root only. Neither opens a network port.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+LINE_BYTES = 64 * 1024  # a longer request is refused
+IDLE = 30.0  # seconds without a request until a connection is closed
+CONNECTIONS = 16  # at once; more wait
+
+Operation = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+
+
+class LocalSocket:
+    """Serves `operations` at `path`."""
+
+    def __init__(
+        self, path: Path, operations: Mapping[str, Operation], *, admin: bool = False
+    ) -> None:
+        self._path = path
+        self._operations = operations
+        self._admin = admin
+        self._limit = anyio.CapacityLimiter(CONNECTIONS)
+
+    async def run(self) -> None:
+        """Until cancelled; removes its file at both ends."""
+        await anyio.to_thread.run_sync(self._path.unlink, True)
+        listener = await anyio.create_unix_listener(self._path, mode=0o600)
+        try:
+            async with listener:
+                await listener.serve(self._serve)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._path.unlink, True)
+
+    async def _serve(self, stream: SocketStream) -> None:
+        async with self._limit, stream:
+            if self._admin and not _may_administer(stream):
+                await _reply(stream, {"error": "denied", "message": "not your sidecar"})
+                return
+            lines = BufferedByteReceiveStream(stream)
+            try:
+                while True:
+                    with anyio.fail_after(IDLE):
+                        line = await lines.receive_until(b"\n", LINE_BYTES)
+                    await _reply(stream, await self._answer(line))
+            except (anyio.IncompleteRead, anyio.BrokenResourceError, TimeoutError):
+                return
+            except anyio.DelimiterNotFound:
+                await _reply(stream, _wrong(f"a request of more than {LINE_BYTES} bytes"))
+
+    async def _answer(self, line: bytes) -> Mapping[str, Any]:
+        try:
+            request = json.loads(line)
+        except ValueError:
+            return _wrong("a request is one JSON object a line")
+        if not isinstance(request, dict):
+            return _wrong(f"a request is a JSON object, got {type(request).__name__}")
+        operation = self._operations.get(str(request.get("op")))
+        if operation is None:
+            names = ", ".join(sorted(self._operations))
+            return _wrong(f"no operation {request.get('op')!r}; there are {names}")
+        return await operation(request)
+
+
+async def ask(path: Path, request: Mapping[str, Any], *, timeout: float = 5.0) -> dict[str, Any]:
+    """Send one request to a local socket. Raises `OSError` or `TimeoutError`."""
+    with anyio.fail_after(timeout):
+        async with await anyio.connect_unix(path) as stream:
+            await _reply(stream, request)
+            lines = BufferedByteReceiveStream(stream)
+            try:
+                line = await lines.receive_until(b"\n", 16 * LINE_BYTES)
+            except anyio.IncompleteRead:
+                raise ConnectionResetError("the sidecar hung up") from None
+    answer = json.loads(line)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def _may_administer(stream: SocketStream) -> bool:
+    raw: socket.socket = stream.extra(SocketAttribute.raw_socket)
+    credentials = raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return uid in (0, os.geteuid())
+
+
+async def _reply(stream: SocketStream, answer: Mapping[str, Any]) -> None:
+    await stream.send(json.dumps(answer).encode() + b"\n")
+
+
+def _wrong(message: str) -> dict[str, Any]:
+    return {"error": "invalid", "message": message}

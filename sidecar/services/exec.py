@@ -1,0 +1,237 @@
+"""`exec.run`: a program from start to end in one call, its output live.
+
+Output goes from the pipe into a spool and from there to whoever asked last. While he makes
+progress the program waits for him; 30 s after his last progress, `on_full` decides. The call
+ends with the *program*: a background child that still holds the pipe delays it by a tenth of
+a second at most, and what it prints later is read and thrown away, so that it does not die
+of SIGPIPE. A status is reported only if it was observed by wait.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+
+from sidecar.context import CallContext, Handler
+from sidecar.dispatch import INLINE_BYTES
+from sidecar.errors import CallError, Code, Started
+from sidecar.hands.interface import Exit, Program, Running
+from sidecar.pipes import PipeReader, PipeWriter
+from sidecar.protocol.commands import ExecRun
+from sidecar.protocol.spool import OnFull
+from sidecar.protocol.streams import STDERR, STDIN, STDOUT, Piece
+from sidecar.spool import Spool
+from sidecar.streaming import Sender
+
+SMALL = (INLINE_BYTES - 2048) // 2  # output of one kind that stands in the result
+LINGER = 0.1  # seconds without output after which a pipe held by a child is given up
+KILL_SLACK = 5.0  # seconds beyond the grace until a kill is given up
+
+
+class SpoolSource:
+    """A spool as a stream; what the receiver has sets the program's pace."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    async def read(self, offset: int, size: int) -> Piece:
+        await self._spool.wait_data(offset)
+        return await self._spool.read(offset, size)
+
+    def release(self, offset: int) -> None:
+        self._spool.progress(offset)
+
+    async def aclose(self) -> None:
+        self._spool.close()
+
+
+class Output:
+    """One of the two outputs of a program: pipe, spool, and its stream once there is one."""
+
+    def __init__(self, ctx: CallContext, n: int, fd: int, arguments: ExecRun) -> None:
+        self.spool = Spool(
+            ctx.means.state_folder,
+            ctx.means.clock,
+            ctx.means.spools,
+            on_full=OnFull(arguments.on_full),
+        )
+        self.reader = PipeReader(fd, self.spool)
+        self._ctx = ctx
+        self._n = n
+        self._sender: Sender | None = None
+        if arguments.live and ctx.credit:
+            self._send()
+
+    async def run(self) -> None:
+        """Until the pipe ends. Output that outgrows the result becomes a stream at once."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._outgrow)
+            await self.reader.run()
+            self.spool.end()
+
+    async def finish(self) -> None:
+        """The program has ended: take what is left in the pipe, and no more than that."""
+        self.reader.flush()
+        while not self.reader.finished.is_set():
+            if self.reader.is_empty and self.reader.quiet >= LINGER:
+                self.reader.discard()
+                return
+            with anyio.move_on_after(LINGER / 4):
+                await self.reader.finished.wait()
+
+    async def answer(self) -> dict[str, Any]:
+        """What the result says of this output."""
+        spool = self.spool
+        answer: dict[str, Any] = {"size": spool.size}
+        if spool.dropped:
+            answer["dropped"] = spool.dropped
+        if spool.disk_error is not None:
+            answer["disk_error"] = spool.disk_error
+        if self._sender is not None:
+            return answer
+        if spool.size > SMALL:
+            raise CallError(
+                Code.NEEDS_ATTACHMENT,
+                f"it printed {spool.size} bytes, more than a result holds: attach to get them",
+                started=Started.YES,
+            )
+        answer["data"] = (await spool.read(0, SMALL)).data if spool.size else b""
+        return answer
+
+    def close(self) -> None:
+        """End the spool; without a stream nobody needs it any more."""
+        self.spool.end()
+        if self._sender is None:
+            self.spool.close()
+
+    async def _outgrow(self) -> None:
+        await self.spool.wait_data(SMALL)
+        if self.spool.size > SMALL and self._sender is None and self._ctx.credit:
+            self._send()
+
+    def _send(self) -> None:
+        self.spool.follow(0)
+        self._sender = self._ctx.send(self._n, SpoolSource(self.spool))
+
+
+async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
+    """See `ExecRun`."""
+    program = Program(
+        argv=arguments.argv,
+        shell=arguments.shell,
+        cwd=arguments.cwd,
+        env=arguments.env,
+        unset=arguments.unset,
+        stdin=arguments.stdin != "none",
+    )
+    await ctx.started()
+    began = ctx.means.clock.now()
+    running = await ctx.hands.spawn(program, key=ctx.id)
+    outputs = [
+        Output(ctx, STDOUT, running.stdout, arguments),
+        Output(ctx, STDERR, running.stderr, arguments),
+    ]
+    ctx.emit("exec.started", {"pid": running.pid})
+    try:
+        ended, timed_out = await _attend(ctx, arguments, running, outputs)
+        answer = {
+            **_describe(ended),
+            "pid": running.pid,
+            "duration": ctx.means.clock.now() - began,
+            "stdout": await outputs[0].answer(),
+            "stderr": await outputs[1].answer(),
+        }
+    finally:
+        for output in outputs:
+            output.close()
+    ctx.emit("exec.ended", {"pid": running.pid, **_describe(ended)})
+    if timed_out:
+        raise CallError(
+            Code.TIMEOUT,
+            f"the program ran longer than {arguments.timeout:g} s and was killed",
+            started=Started.YES,
+            which="total",
+            **answer,
+        )
+    return answer
+
+
+async def _attend(
+    ctx: CallContext, arguments: ExecRun, running: Running, outputs: list[Output]
+) -> tuple[Exit, bool]:
+    """Feed the program and drain it until it has ended; whether the timeout ended it."""
+    async with anyio.create_task_group() as group:
+        for output in outputs:
+            group.start_soon(output.run)
+        try:
+            if running.stdin is not None:
+                group.start_soon(_feed, ctx, arguments, PipeWriter(running.stdin))
+            ended, timed_out = await _wait(ctx, arguments)
+            for output in outputs:
+                await output.finish()
+        except BaseException:
+            await _kill(ctx, arguments)
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await ctx.hands.forget(ctx.id)
+        group.cancel_scope.cancel()
+    return ended, timed_out
+
+
+async def _wait(ctx: CallContext, arguments: ExecRun) -> tuple[Exit, bool]:
+    with anyio.move_on_after(arguments.timeout):
+        return await ctx.hands.wait(ctx.id), False
+    await _kill(ctx, arguments)
+    with anyio.move_on_after(KILL_SLACK):
+        return await ctx.hands.wait(ctx.id), True
+    raise CallError(
+        Code.OUTCOME_UNKNOWN,
+        "the program was killed and did not end; its status is unknown",
+        started=Started.YES,
+    )
+
+
+async def _kill(ctx: CallContext, arguments: ExecRun) -> None:
+    """TERM, then KILL: also when the call itself is being cancelled."""
+    with anyio.move_on_after(arguments.grace + KILL_SLACK, shield=True):
+        await ctx.hands.kill(ctx.id, grace=arguments.grace)
+
+
+async def _feed(ctx: CallContext, arguments: ExecRun, writer: PipeWriter) -> None:
+    """Standard input, from the arguments or from stream 0; its end is the end of input."""
+    try:
+        if isinstance(arguments.stdin, bytes):
+            await writer.write(arguments.stdin)
+            return
+        receiver = ctx.receiver(STDIN)
+        try:
+            while chunk := await receiver.receive():
+                if not await writer.write(chunk):
+                    receiver.reset(_closed())
+                    return
+        except CallError:
+            return  # broken off by the sender, or told to it by the receiver: input ends here
+        except anyio.get_cancelled_exc_class():
+            receiver.reset(_closed())
+            raise
+    finally:
+        writer.close()
+
+
+def _closed() -> CallError:
+    return CallError(Code.CANCELLED, "the program reads no more input", started=Started.YES)
+
+
+def _describe(ended: Exit) -> dict[str, Any]:
+    return {
+        "status": ended.status,
+        "signal": ended.signal,
+        "user_cpu": ended.user_cpu,
+        "system_cpu": ended.system_cpu,
+        "max_rss": ended.max_rss,
+    }
+
+
+HANDLERS: dict[str, Handler] = {"exec.run": run}

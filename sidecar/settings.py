@@ -1,0 +1,155 @@
+"""Everything that can be set, from `SIDECAR_*` and the flags of `sidecar run`.
+
+A knob is a field, an environment name, a unit, a default and a sentence. Nothing below
+`runtime` reads the environment. A plain dataclass, because it is needed before the sidecar
+dials, and pydantic is loaded after.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sidecar.errors import CallError, SettingsError
+from sidecar.protocol.names import check_id
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
+
+
+def knob(help: str, default: Any, *, unit: str = "") -> Any:
+    """A setting: its sentence, its default, and its unit where it has one."""
+    return field(default=default, metadata={"help": help, "unit": unit})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `sidecar run` goes by."""
+
+    run: str = knob("The id of the run: one DNS label. Required.", "")
+    hub: str = knob("The hub's client URL, wss://HOST/client/hubs/NAME.", "")
+    token_file: str = knob(
+        "A file with the token: a JWT (with SIDECAR_HUB), a client URL, or JSON with url and"
+        " token. Read at every dial.",
+        "",
+    )
+    token: str = field(
+        default="",
+        repr=False,  # a secret
+        metadata={"help": "The token itself. Never a flag: everybody may read those.", "unit": ""},
+    )
+    workspace: str = knob("The folder that commands may touch.", ".")
+    state: str = knob("The folder for spools and sockets; made with mode 0700.", "")
+    environment: str = knob(
+        "What programs start with: clean (PATH, HOME, LANG, ...) or inherited (all of ours"
+        " less SIDECAR_*).",
+        "clean",
+    )
+    subprotocol: str = knob("protobuf or json: Web PubSub's reliable subprotocols.", "protobuf")
+    generation: int = knob("How many starts of this run came before; with a token file.", 1)
+    drain: float = knob("How long SIGTERM waits for unacknowledged messages.", 20.0, unit="s")
+    log_level: str = knob("debug, info, warning or error.", "info")
+    insecure: bool = knob("Allow ws:// to another host than this one.", False)
+
+    @property
+    def state_folder(self) -> Path:
+        """Where spools and sockets lie: as set, or a folder of our own in the runtime folder."""
+        if self.state:
+            return Path(self.state)
+        base = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/sidecar-{os.getuid()}"
+        return Path(base) / "sidecar" / (self.run or "unnamed")
+
+
+def variable(name: str) -> str:
+    """The environment name of a field."""
+    return f"SIDECAR_{name.upper()}"
+
+
+def load(environ: Mapping[str, str], **flags: Any) -> Settings:
+    """Flags before environment before defaults; raises `SettingsError` for all that is wrong.
+
+    An unknown `SIDECAR_*` variable is an error too: it is a misspelt one.
+    """
+    known = {item.name: item for item in fields(Settings)}
+    problems = _unknown(environ, known)
+    values: dict[str, Any] = {}
+    for name in known:
+        given = flags.get(name)
+        if given is None and variable(name) in environ:
+            given = environ[variable(name)]
+        if given is None:
+            continue
+        try:
+            values[name] = _convert(given, getattr(_DEFAULTS, name))
+        except ValueError as error:
+            problems.append(f"{variable(name)}: {error}")
+    settings = Settings(**values)
+    problems += list(_problems(settings))
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+_DEFAULTS = Settings()
+_ALSO = {"SIDECAR_PROFILE", "SIDECAR_TEST_NO_SKIP"}  # read by the other verbs and by tests
+
+
+def _unknown(environ: Mapping[str, str], known: Mapping[str, Any]) -> list[str]:
+    names = {variable(name) for name in known} | _ALSO
+    return [
+        f"{name} is not a setting; there are {', '.join(sorted(names))}"
+        for name in sorted(environ)
+        if re.match(r"SIDECAR_[A-Z_]+\Z", name) and name not in names
+    ]
+
+
+def _convert(value: Any, default: Any) -> Any:
+    if not isinstance(value, str) or isinstance(default, str):
+        return value
+    if isinstance(default, bool):
+        if value.lower() in _TRUE | _FALSE:
+            return value.lower() in _TRUE
+        raise ValueError(f"{value!r} is neither yes nor no")
+    try:
+        return type(default)(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a number") from None
+
+
+def _problems(settings: Settings) -> list[str]:
+    """What is missing or wrong, each with how to mend it."""
+    problems = []
+    if not settings.run:
+        problems.append("SIDECAR_RUN is missing: set it to the id of the run, for instance demo-1")
+    else:
+        try:
+            check_id(settings.run, "SIDECAR_RUN")
+        except CallError as error:
+            problems.append(error.message)
+    if not settings.token_file and not settings.token:
+        problems.append(
+            "no token: set SIDECAR_TOKEN_FILE to a file that holds one (or run `sidecar dev`)"
+        )
+    if settings.token and not settings.hub and "://" not in settings.token:
+        problems.append("SIDECAR_HUB is missing: a bare token does not say where to dial")
+    if settings.environment not in ("clean", "inherited"):
+        problems.append(
+            f"SIDECAR_ENVIRONMENT is {settings.environment!r}: clean or inherited expected"
+        )
+    if settings.subprotocol not in ("protobuf", "json"):
+        problems.append(
+            f"SIDECAR_SUBPROTOCOL is {settings.subprotocol!r}: protobuf or json expected"
+        )
+    if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        problems.append(f"SIDECAR_LOG_LEVEL is {settings.log_level!r}: debug, info, warning, error")
+    if settings.drain < 0:
+        problems.append(f"SIDECAR_DRAIN is {settings.drain}: seconds, 0 or more")
+    if not Path(settings.workspace).is_dir():
+        problems.append(
+            f"SIDECAR_WORKSPACE is {settings.workspace!r}: not a folder; make it or name another"
+        )
+    return problems
