@@ -76,6 +76,7 @@ class Hub:
         self.relay = Relay(self.settings)
         self._links: set[SocketLink] = set()
         self._address: Address | None = None
+        self._port = 0
 
     @property
     def address(self) -> Address:
@@ -83,9 +84,16 @@ class Hub:
             raise SettingsError("the hub has no address before it is served")
         return self._address
 
-    def listen_at(self, url: str) -> Address:
-        """Called by the server with the address it has bound."""
+    @property
+    def port(self) -> int:
+        """The port that was bound, whatever the endpoint says."""
+        return self._port
+
+    def listen_at(self, host: str, port: int) -> Address:
+        """Called by the server with what it has bound."""
         settings = self.settings
+        self._port = port
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         url = settings.endpoint.rstrip("/") if settings.endpoint else url
         self._address = Address(url, settings.hub, self.access_key)
         return self._address

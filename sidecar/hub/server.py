@@ -54,6 +54,7 @@ class HubSocket(WebSocketsSansIOProtocol):
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": ""})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
+        self.transport.write_eof()  # a peer that got the close frame closes when it sees this
         self.close_timer = self.loop.call_later(CLOSE_GRACE, self.transport.abort)
         self.transport.resume_reading()
 
@@ -94,7 +95,7 @@ async def serve(hub: Hub) -> AsyncIterator[Address]:
     """Serve `hub` until the block ends; yields where. Open connections are closed then."""
     listener = _bind(hub.settings)
     server = _Server(_config(hub))
-    address = hub.listen_at(_url(listener))
+    address = hub.listen_at(*listener.getsockname()[:2])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_expire, hub)
         tasks.start_soon(_serve, server, listener)
@@ -133,11 +134,6 @@ def _bind(settings: HubSettings) -> socket.socket:
         raise SettingsError(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
         ) from None
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _config(hub: Hub) -> uvicorn.Config:

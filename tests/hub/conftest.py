@@ -86,6 +86,18 @@ Dial = Callable[..., Awaitable[Peer]]
 
 
 @pytest.fixture
+def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
+    """Wait for a condition that nobody announces: what the hub notices of a lost socket."""
+
+    async def wait(condition: Callable[[], bool]) -> None:
+        with anyio.fail_after(PATIENCE):
+            while not condition():  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+
+    return wait
+
+
+@pytest.fixture
 async def stack() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
         yield stack
