@@ -179,8 +179,17 @@ async def test_draining_waits_for_durable_readers_and_for_nobody_else() -> None:
         journal.ack("platform", 2)
         await anyio.wait_all_tasks_blocked()
         assert drained == []
-        journal.forget("archive")
+        journal.ack("archive", 2)
     assert drained == [2]
+
+
+async def test_draining_does_not_wait_for_a_reader_that_is_forgotten() -> None:
+    journal = journal_of("a")
+    journal.open_reader("platform", after=None)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(journal.wait_acked, 1)
+        await anyio.wait_all_tasks_blocked()
+        journal.forget("platform")
 
 
 class JournalMachine(RuleBasedStateMachine):

@@ -173,6 +173,17 @@ def test_an_ended_call_is_remembered_for_a_day_after_its_end() -> None:
     assert after == Expired(int(NOW * 1000) + 1)
 
 
+def test_the_mark_does_not_sink_when_an_older_id_is_forgotten_later() -> None:
+    receipts = ReceiptsProtocol()
+    for number, end in [(2, NOW), (1, NOW + 10)]:
+        receipts.begin(call_id(number), b"digest", now_wall=NOW)
+        receipts.end(call_id(number), b"answer", now_wall=end)
+    later = NOW + DAY + 10
+    expired = Expired(int(NOW * 1000) + 2)
+    assert receipts.begin(call_id(1), b"digest", now_wall=later) == expired
+    assert receipts.begin(call_id(2), b"digest", now_wall=later) == expired
+
+
 def test_a_caller_whose_clock_is_ahead_does_not_expire_the_others() -> None:
     receipts = ReceiptsProtocol(max_receipts=3)
     hour = 3_600_000

@@ -212,6 +212,13 @@ def test_a_shrunken_spool_keeps_what_it_has_where_it_is() -> None:
     assert kept(spool) == [(0, 1024 * KIB), (1076 * KIB, 2100 * KIB)]
 
 
+def test_a_spool_does_not_shrink_below_what_it_has() -> None:
+    spool = SpoolProtocol(head=1024 * KIB, tail=4096 * KIB)
+    write(spool, 1500 * KIB, now=0.0)
+    spool.shrink(1100 * KIB)
+    assert spool.capacity == 1500 * KIB
+
+
 def test_a_spool_that_shrinks_in_its_head_has_a_tail_at_the_floor() -> None:
     spool = SpoolProtocol(head=1024 * KIB, tail=4096 * KIB)
     write(spool, 100 * KIB, now=0.0)
