@@ -35,3 +35,11 @@ class Publish:
     ttl: int | None
     settled: Callable[[Outcome], None]
     urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A publish ended; whoever passes this on calls `settled(outcome)`."""
+
+    settled: Callable[[Outcome], None]
+    outcome: Outcome

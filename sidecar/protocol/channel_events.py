@@ -1,0 +1,86 @@
+"""The words that `protocol.channel` and its shell exchange: states, actions, events, times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sidecar.errors import ChannelError
+from sidecar.protocol.liveness import DEAD_AFTER, PING_AFTER
+from sidecar.protocol.publish import Settled
+from sidecar.protocol.webpubsub.frames import Message
+
+
+class State(StrEnum):
+    STOPPED = "stopped"  # never started
+    CONNECTING = "connecting"  # dialling, or waiting for `connected`
+    OPEN = "open"  # messages flow
+    RECOVERING = "recovering"  # trying to take the dropped connection up again
+    WAITING = "waiting"  # before the next dial
+    CLOSED = "closed"  # for ever
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """All in seconds. The defaults are the product's; tests shorten them."""
+
+    first_frame: float = 10.0  # from the upgrade until the service must have said something
+    ping_after: float = PING_AFTER
+    dead_after: float = DEAD_AFTER
+    recovery_window: float = 30.0  # the service keeps a dropped connection that long (1.4)
+    attempt: float = 10.0  # one dial
+    stable_after: float = 10.0  # a link that held so long was a good one
+    backoff_first: float = 0.25
+    backoff_longest: float = 5.0
+    refused_first: float = 1.0  # a refused token seldom becomes good by itself
+    refused_longest: float = 30.0
+
+
+# Actions: what the shell does ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Ask for a token and open a new connection, within `timeout` seconds."""
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """Take the connection up again, within `timeout` seconds; this needs no access token."""
+
+    connection_id: str
+    reconnection_token: str
+    timeout: float
+
+    def __repr__(self) -> str:
+        return f"Recover({self.connection_id!r}, timeout={self.timeout!r})"
+
+
+Action = Dial | Recover
+
+
+# Events: what the shell passes on -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Messages flow. Not `fresh`: the connection was recovered and nothing is lost."""
+
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """The channel went down, or stays down for another reason than the one told before."""
+
+    error: ChannelError
+
+
+Event = Opened | Received | Down | Settled
