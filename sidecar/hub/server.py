@@ -96,15 +96,20 @@ async def serve(hub: Hub) -> AsyncIterator[Address]:
     listener = _bind(hub.settings)
     server = _Server(_config(hub))
     address = hub.listen_at(*listener.getsockname()[:2])
+    failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_expire, hub)
         tasks.start_soon(_serve, server, listener)
         await server.is_up.wait()
         try:
             yield address
+        except Exception as error:
+            failure = error  # raised below, so that the task group does not wrap it
         finally:
             server.stop()
             tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 async def _serve(server: _Server, listener: socket.socket) -> None:

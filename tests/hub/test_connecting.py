@@ -201,6 +201,12 @@ async def test_stopping_the_hub_says_so_to_its_clients() -> None:
         assert closed.value.rcvd.code == 1012
 
 
+async def test_an_error_in_the_block_comes_out_as_it_was() -> None:
+    with pytest.raises(KeyError):
+        async with serve(Hub()):
+            raise KeyError
+
+
 async def test_a_taken_port_is_named(hub: Hub) -> None:
     other = Hub(HubSettings(port=hub.port))
     with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{hub.port}"):
