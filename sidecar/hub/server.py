@@ -19,7 +19,6 @@ from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Request
 
 from sidecar.errors import SettingsError
 from sidecar.hub.endpoint import SOCKET, ClientEndpoint
@@ -38,7 +37,7 @@ class HubSocket(WebSocketsSansIOProtocol):
     def abort(self) -> None:
         self.transport.abort()
 
-    def handle_connect(self, event: Request) -> None:
+    def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if self.response.status_code == 101:
             self.scope["extensions"][SOCKET] = self  # type: ignore[assignment]
