@@ -16,7 +16,7 @@ from sidecar.clock import Clock
 from sidecar.errors import CallError, Code, LimitExceeded
 from sidecar.hands.interface import Hands
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.limits import STREAMS
+from sidecar.protocol.limits import STREAM_CREDIT, STREAMS
 from sidecar.protocol.names import Scope
 from sidecar.protocol.streams import ReceiveStream, SendStream
 from sidecar.spool import SpoolBudget
@@ -24,8 +24,6 @@ from sidecar.streaming import Receiver, Sender, Source
 
 if TYPE_CHECKING:
     from sidecar.protocol.attach import Attachment
-
-RECEIVE_WINDOW = 1024 * 1024  # bytes of an incoming stream that may wait for its handler
 
 
 class Emit(Protocol):
@@ -96,11 +94,11 @@ class CallContext:
         return sender
 
     def receiver(self, n: int) -> Receiver:
-        """The incoming stream `n`, granted `RECEIVE_WINDOW` bytes of credit at first use."""
+        """The incoming stream `n`, granted `STREAM_CREDIT` bytes from the start."""
         known = self.receivers.get(n)
         if known is not None:
             return known
-        stream = ReceiveStream(self.id, n, window=RECEIVE_WINDOW)
+        stream = ReceiveStream(self.id, n, window=STREAM_CREDIT)
         receiver = Receiver(stream, send=self._answer, clock=self.means.clock)
         self.receivers[n] = receiver
         return receiver

@@ -275,6 +275,7 @@ class Exchange:
             limits={
                 "calls": limits.OPEN_CALLS,
                 "streams": limits.STREAMS,
+                "credit": limits.STREAM_CREDIT,
                 "event": limits.EVENT_BYTES,
                 "answer": limits.ANSWER_BYTES,
             },

@@ -15,8 +15,9 @@ from types import TracebackType
 
 import anyio
 
-from sidecar.errors import CallError, Code, from_os_error, show_path
+from sidecar.errors import CallError, Code, Started, from_os_error, show_path
 from sidecar.hands.interface import stat_of
+from sidecar.protocol.streams import Piece
 from sidecar.reading import OffsetReader
 
 
@@ -85,3 +86,29 @@ class FileSource:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class RangeSource:
+    """A part of a file as a stream: offset 0 of the stream is `start` of the file."""
+
+    def __init__(self, file: FileSource, start: int, length: int) -> None:
+        self._file = file
+        self._start = start
+        self._length = length
+
+    async def read(self, offset: int, size: int) -> Piece:
+        size = min(size, self._length - offset)
+        data = await self._file.read(self._start + offset, size) if size else b""
+        if size and not data:
+            raise CallError(
+                Code.SOURCE_CHANGED,
+                f"the file ended at {self._start + offset} while it was being read",
+                started=Started.YES,
+            )
+        return Piece(offset, data, ended=offset + len(data) == self._length)
+
+    def release(self, offset: int) -> None:
+        """The file keeps everything."""
+
+    async def aclose(self) -> None:
+        self._file.close()

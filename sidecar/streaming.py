@@ -343,6 +343,12 @@ class Receiver:
             self._send(reset_for(self.stream.id, self.stream.n, error.code, error.message))
             self._signal.set()
 
+    def abandon(self, error: CallError) -> None:
+        """Nothing more will come, and there is nobody to tell."""
+        if self.error is None and self.stream.ended is None:
+            self.error = error
+            self._signal.set()
+
     async def _verify(self) -> None:
         ended = self.stream.ended
         assert ended is not None

@@ -31,8 +31,9 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 import anyio
 import anyio.to_thread
 
-from sidecar.errors import NoToken, SettingsError
+from sidecar.errors import ChannelError, NoToken, SettingsError
 
+PROVIDER_TIME = 30.0  # seconds that a provider may take; it may ask a platform over HTTPS
 POLL_INTERVAL = 1.0  # seconds between looks at a token file, during a back-off only
 MAX_FILE = 64 * 1024  # bytes; Azure's own limit on a token is far lower, as it travels in a header
 
@@ -58,6 +59,23 @@ class TokenProvider(Protocol):
     async def changed(self) -> None:
         """Return when `token` may answer differently than it last did. Cancelling is safe."""
         ...
+
+
+async def ask(provider: TokenProvider) -> Token:
+    """A token from `provider`. It is other people's code, so whatever goes wrong there, or takes
+    too long, is a `ChannelError`: the channel tries again."""
+    try:
+        with anyio.fail_after(PROVIDER_TIME):
+            return await provider.token()
+    except ChannelError:
+        raise
+    except TimeoutError:
+        raise NoToken(f"the token provider took more than {PROVIDER_TIME:.0f} s") from None
+    except SettingsError as error:
+        raise NoToken(str(error)) from None
+    except Exception as error:
+        _log.exception("the token provider failed")
+        raise NoToken(f"the token provider failed: {type(error).__name__}") from None
 
 
 class FixedToken:

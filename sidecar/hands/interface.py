@@ -145,9 +145,7 @@ class Hands(Protocol):
 
     async def stat(self, path: Path, *, follow: bool = False) -> FileStat: ...
 
-    async def list(
-        self, path: Path, *, after: bytes | None = None, limit: int = 1000
-    ) -> Listing:
+    async def list(self, path: Path, *, after: bytes | None = None, limit: int = 1000) -> Listing:
         """One page of at most `limit` entries whose names sort after `after`."""
         ...
 
@@ -186,7 +184,7 @@ class Hands(Protocol):
         """How the program ended. Any number of waiters, also after the end, until `forget`."""
         ...
 
-    async def running(self) -> list[tuple[bytes, int]]:
+    async def running(self) -> Sequence[tuple[bytes, int]]:
         """(key, pid) of each program that was started and not forgotten."""
         ...
 

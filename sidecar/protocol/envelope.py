@@ -20,8 +20,10 @@ decoder for every message, so that nothing of one message can live on in the nex
 from __future__ import annotations
 
 import io
+import reprlib
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import cbor2
@@ -90,10 +92,13 @@ __all__ = [
     "join",
     "loads",
     "MAX_DEPTH",
+    "MAX_ENVELOPES",
+    "MAX_SENTENCE",
     "Refused",
     "Reset",
     "Result",
     "Rewind",
+    "sentence",
     "Skip",
     "State",
     "Strange",
@@ -104,6 +109,8 @@ __all__ = [
 
 MAX_DEPTH = 16  # nested containers; RFC 8949 §10 asks decoders for a bound
 IGNORABLE = 64  # types from here on may be ignored by who does not know them
+MAX_ENVELOPES = 16_384  # in one hub message; keeps the time to parse it below 0.1 s
+MAX_SENTENCE = 2_000  # characters of an error's message
 DATA_TYPE = 32
 
 
@@ -112,21 +119,23 @@ class _Field:
     name: str
     key: int
     check: Callable[[Any], bool]
-    default: Any
-    required: bool
+    default: Callable[[], Any] | None  # None: the field is required
 
 
 def _plan(kind: type[Envelope]) -> tuple[_Field, ...]:
     plan = []
     for item in fields(kind):  # type: ignore[arg-type]
-        required = item.default is MISSING and item.default_factory is MISSING
-        default = None if required else item.default
+        default: Callable[[], Any] | None = None
         if item.default_factory is not MISSING:
-            default = item.default_factory()
-        plan.append(
-            _Field(item.name, item.metadata["key"], item.metadata["check"], default, required)
-        )
+            default = item.default_factory
+        elif item.default is not MISSING:
+            default = partial(_same, item.default)
+        plan.append(_Field(item.name, item.metadata["key"], item.metadata["check"], default))
     return tuple(plan)
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 _PLANS: dict[type[Envelope], tuple[_Field, ...]] = {kind: _plan(kind) for kind in TYPES}
@@ -138,7 +147,7 @@ def encode(envelope: Envelope) -> bytes:
     content = {}
     for item in _PLANS[type(envelope)]:
         value = getattr(envelope, item.name)
-        if item.required or value != item.default:
+        if item.default is None or value != item.default():
             content[item.key] = value
     return cbor2.dumps([envelope.TYPE, content])
 
@@ -175,7 +184,7 @@ def dumps(value: Any) -> bytes:
 def loads(data: bytes) -> Any:
     """One plain value; raises `ProtocolError` for broken CBOR, tags, depth or trailing bytes."""
     stream = io.BytesIO(data)
-    value = _decode_item(stream)
+    value = _item(_decoder(stream))
     if stream.tell() != len(data):
         raise ProtocolError(
             f"{len(data) - stream.tell()} bytes after the end of a CBOR value, none expected"
@@ -185,20 +194,24 @@ def loads(data: bytes) -> Any:
 
 def decode(message: bytes) -> list[Any_]:
     """The envelopes of one hub message; raises `ProtocolError` if any of it is broken."""
-    stream = io.BytesIO(message)
     size = len(message)
     if not size:
         raise ProtocolError("an empty hub message, at least one envelope expected")
+    stream = io.BytesIO(message)
+    decoder: cbor2.CBORDecoder | None = None
     envelopes: list[Any_] = []
     at = 0
     while at < size:
+        if len(envelopes) == MAX_ENVELOPES:
+            raise ProtocolError(f"more than {MAX_ENVELOPES} envelopes in one hub message")
         hot = _hot_data(message, at)
         if hot is not None:
             data, at = hot
             envelopes.append(data)
+            stream.seek(at)
             continue
-        stream.seek(at)
-        envelopes.append(_envelope(_decode_item(stream)))
+        decoder = decoder or _decoder(stream)
+        envelopes.append(_envelope(_item(decoder)))
         at = stream.tell()
     return envelopes
 
@@ -243,17 +256,22 @@ _KNOWN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 2
 _NO_TAGS: dict[int, Any] = {number: _refuse_tag for number in _KNOWN_TAGS}
 
 
-def _decode_item(stream: io.BytesIO) -> Any:
+def _decoder(stream: io.BytesIO) -> cbor2.CBORDecoder:
+    """Reads one item after the other. It reads ahead, and on BytesIO goes back to the end of
+    each item, so `stream.tell()` says where the next one begins."""
+    return cbor2.CBORDecoder(
+        stream,
+        tag_hook=_refuse_tag,
+        semantic_decoders=_NO_TAGS,
+        max_depth=MAX_DEPTH,
+        allow_indefinite=False,
+        allow_duplicate_keys=False,
+    )
+
+
+def _item(decoder: cbor2.CBORDecoder) -> Any:
     try:
-        # A decoder reads ahead from its file; on BytesIO it seeks back to the item's end.
-        return cbor2.CBORDecoder(
-            stream,
-            tag_hook=_refuse_tag,
-            semantic_decoders=_NO_TAGS,
-            max_depth=MAX_DEPTH,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-        ).decode()
+        return decoder.decode()
     except ProtocolError:
         raise
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError) as error:
@@ -284,32 +302,40 @@ def _data(item: list[Any]) -> Data:
 
 
 def _fill(kind: type[Envelope], content: dict[Any, Any]) -> Envelope:
-    values: dict[str, Any] = {}
+    values = []
     for item in _PLANS[kind]:
         value = content.get(item.key, MISSING)
         if value is MISSING:
-            if item.required:
+            if item.default is None:
                 raise ProtocolError(f"{kind.__name__} without its {item.name}")
-            continue
-        if not item.check(value):
+            value = item.default()
+        elif not item.check(value):
             raise ProtocolError(
                 f"{kind.__name__}.{item.name} is {WORDS[item.check]}, got {_show(value)}"
             )
-        values[item.name] = value
-    return kind(**values)
+        values.append(value)
+    return kind(*values)
 
 
 def _show(value: Any) -> str:
     """A few characters of `value`, for a sentence; never all of somebody's data."""
-    text = f"{type(value).__name__} {value!r}"
+    text = f"{type(value).__name__} {reprlib.repr(value)}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def sentence(text: str) -> str:
+    """`text` as it may travel: at most 2,000 characters, none of them a lone surrogate."""
+    if len(text) > MAX_SENTENCE:
+        text = text[: MAX_SENTENCE - 3] + "..."
+    return text.encode(errors="backslashreplace").decode()
+
+
 def error_map(error: CallError) -> dict[str, Any]:
-    """How an error travels."""
+    """How an error travels. Its sentence is bounded, for it may quote the peer, and made valid
+    UTF-8, for it may quote a file name."""
     content: dict[str, Any] = {
         "code": str(error.code),
-        "message": error.message,
+        "message": sentence(error.message),
         "started": str(error.started),
         "retry": str(error.retry),
     }
@@ -324,14 +350,16 @@ def error_from(content: dict[str, Any]) -> CallError:
         code = Code(content.get("code", ""))
     except ValueError:
         code = Code.INTERNAL
-    details = content.get("details")
-    return CallError(
+    error = CallError(
         code,
         str(content.get("message", "")),
         started=_member(Started, content.get("started"), Started.UNKNOWN),
         retry=_member(Retry, content.get("retry"), Retry.NEVER),
-        **({str(k): v for k, v in details.items()} if isinstance(details, dict) else {}),
     )
+    details = content.get("details")
+    if isinstance(details, dict):  # not as keywords: they may be called `started`, too
+        error.details = {str(name): value for name, value in details.items()}
+    return error
 
 
 E_ = TypeVar("E_", Started, Retry)

@@ -23,7 +23,7 @@ def from_status(status: int, *, expires_at: float | None, wall: float) -> Channe
     if status == 401 and expires_at is not None and expires_at <= wall:
         return TokenExpired(f"HTTP 401: the token expired {wall - expires_at:.0f} s ago")
     if status in _TOKEN_STATUSES:
-        return TokenRefused(f"HTTP {status}: the hub does not accept this token")
+        return TokenRefused(f"HTTP {status}: the hub does not accept this token, or what it claims")
     return NetworkFailure(f"HTTP {status} from the hub, or from a proxy before it")
 
 

@@ -39,6 +39,18 @@ def is_uints(value: Any) -> bool:
     return type(value) is list and all(is_uint(item) for item in value)
 
 
+def is_window(value: Any) -> bool:
+    return is_uints(value) and len(value) == 2
+
+
+def is_digest(value: Any) -> bool:
+    return type(value) is bytes and len(value) == 32
+
+
+def is_limits(value: Any) -> bool:
+    return type(value) is dict and all(is_text(k) and is_uint(v) for k, v in value.items())
+
+
 def is_offsets(value: Any) -> bool:
     return type(value) is dict and all(is_uint(n) and is_uint(at) for n, at in value.items())
 
@@ -55,7 +67,7 @@ def is_ends(value: Any) -> bool:
         and type(at) is list
         and len(at) == 2
         and is_uint(at[0])
-        and (at[1] is None or is_bytes(at[1]))
+        and (at[1] is None or is_digest(at[1]))
         for n, at in value.items()
     )
 
@@ -76,7 +88,10 @@ WORDS: dict[Callable[[Any], bool], str] = {
     is_map: "a map",
     is_texts: "a list of text",
     is_uints: "a list of unsigned integers",
-    is_offsets: "a map of unsigned integers",
+    is_window: "a list of two unsigned integers",
+    is_digest: "32 bytes",
+    is_limits: "a map of text to unsigned integers",
+    is_offsets: "a map of unsigned integers to unsigned integers",
     is_resumes: "a map of stream number to [received, hashed from, limit]",
     is_ends: "a map of stream number to [offset, digest]",
     is_bool: "true or false",

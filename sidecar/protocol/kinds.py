@@ -14,8 +14,10 @@ from sidecar.protocol.fields import (
     is_anything,
     is_bool,
     is_bytes,
+    is_digest,
     is_ends,
     is_id,
+    is_limits,
     is_map,
     is_offsets,
     is_resumes,
@@ -23,6 +25,7 @@ from sidecar.protocol.fields import (
     is_texts,
     is_uint,
     is_uints,
+    is_window,
     key,
 )
 
@@ -52,7 +55,7 @@ class Attach(Envelope):
     controller: str = key(0, is_text)
     nonce: bytes = key(1, is_id)
     versions: list[int] = key(2, is_uints)
-    window: list[int] = key(3, is_uints)  # bytes and messages granted to the sidecar
+    window: list[int] = key(3, is_window)  # bytes and messages granted to the sidecar
     features: list[str] = key(4, is_texts, default_factory=list)
     series: bytes | None = key(5, is_id, default=None)  # of the cursor
     after: int | None = key(6, is_uint, default=None)  # the cursor; absent: no reader
@@ -133,9 +136,9 @@ class Attached(Envelope):
     first: int = key(5, is_uint)
     last: int = key(6, is_uint)
     version: int = key(7, is_uint)
-    window: list[int] = key(8, is_uints)  # bytes and messages granted to the controller
+    window: list[int] = key(8, is_window)  # bytes and messages granted to the controller
     features: list[str] = key(9, is_texts, default_factory=list)
-    limits: dict[str, int] = key(10, is_map, default_factory=dict)
+    limits: dict[str, int] = key(10, is_limits, default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +225,7 @@ class End(Envelope):
     n: int = key(1, is_uint)
     offset: int = key(2, is_uint)
     start: int = key(3, is_uint)
-    sha256: bytes = key(4, is_bytes)
+    sha256: bytes = key(4, is_digest)
 
 
 @dataclass(frozen=True, slots=True)

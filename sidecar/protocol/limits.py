@@ -55,6 +55,7 @@ DIGEST_INLINE_BYTES = 4 * KIB  # hashed on the spot: a hop to the thread costs m
 
 # Streams ---------------------------------------------------------------------------------
 
+STREAM_CREDIT = 1 * MIB  # what a stream may send before its receiver grants more; streams: hold
 STREAMS = 256  # open streams of a process; dispatch: reject
 AGENT_FRAME_BYTES = 64 * MIB  # one raw frame of an agent; adapter: truncate
 AGENT_FRAMES_BYTES = 256 * MIB  # raw frames kept of a run; adapter: shed

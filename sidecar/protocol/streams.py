@@ -21,7 +21,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sidecar.errors import Code, Invalid, LimitExceeded
-from sidecar.protocol.envelope import Blocked, Credit, End, Envelope, Reset, Rewind, Skip
+from sidecar.protocol.envelope import (
+    Blocked,
+    Credit,
+    End,
+    Envelope,
+    Reset,
+    Rewind,
+    Skip,
+    sentence,
+)
 
 BLOCKED_AFTER = 1.0  # seconds without progress before `blocked`
 SAME_HOLE = 8  # rewinds to one offset before the stream counts as broken
@@ -262,4 +271,4 @@ class ReceiveStream:
 
 def reset_for(id: bytes, n: int, code: Code | str, message: str) -> Reset:
     """A `reset`; its sentence is bounded, for it may quote the peer."""
-    return Reset(id, n, str(code), message[:500])
+    return Reset(id, n, str(code), sentence(message[:500]))

@@ -17,7 +17,7 @@ from sidecar.context import CallContext, Handler
 from sidecar.digest import Digest
 from sidecar.dispatch import INLINE_BYTES
 from sidecar.errors import CallError, Code, Invalid, Started, from_os_error
-from sidecar.filesource import FileSource
+from sidecar.filesource import FileSource, RangeSource
 from sidecar.hands.interface import Entry, FileStat, Path, Upload, stat_of
 from sidecar.protocol.commands import (
     FilesList,
@@ -28,36 +28,10 @@ from sidecar.protocol.commands import (
     FilesStat,
     FilesWrite,
 )
-from sidecar.protocol.streams import CONTENT, Piece
+from sidecar.protocol.streams import CONTENT
 from sidecar.streaming import Receiver
 
 SMALL = INLINE_BYTES - 1024  # content that stands in the result, beside its other fields
-
-
-class RangeSource:
-    """A part of a file as a stream: offset 0 of the stream is `start` of the file."""
-
-    def __init__(self, file: FileSource, start: int, length: int) -> None:
-        self._file = file
-        self._start = start
-        self._length = length
-
-    async def read(self, offset: int, size: int) -> Piece:
-        size = min(size, self._length - offset)
-        data = await self._file.read(self._start + offset, size) if size else b""
-        if size and not data:
-            raise CallError(
-                Code.SOURCE_CHANGED,
-                f"the file ended at {self._start + offset} while it was being read",
-                started=Started.YES,
-            )
-        return Piece(offset, data, ended=offset + len(data) == self._length)
-
-    def release(self, offset: int) -> None:
-        """The file keeps everything."""
-
-    async def aclose(self) -> None:
-        self._file.close()
 
 
 async def read(ctx: CallContext, arguments: FilesRead) -> dict[str, Any]:

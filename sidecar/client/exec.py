@@ -1,0 +1,149 @@
+"""Programs in the sandbox: run one to its end, or take part while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from sidecar.client.pending import PendingCall
+from sidecar.client.sources import PushSource
+from sidecar.errors import CallError, Code, Started
+from sidecar.protocol.streams import STDERR, STDOUT
+from sidecar.streaming import Receiver
+
+if TYPE_CHECKING:
+    from sidecar.client.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a program ended, as observed. Exactly one of `status` and `signal` is set.
+
+    `dropped` counts output bytes that were not kept, by stream number (1 stdout, 2 stderr).
+    """
+
+    status: int | None
+    signal: int | None
+    stdout: bytes
+    stderr: bytes
+    duration: float  # seconds
+    dropped: Mapping[int, int]
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 0
+
+    @property
+    def returncode(self) -> int:
+        """As a shell has it: the status, or 128 + the signal."""
+        if self.status is not None:
+            return self.status
+        assert self.signal is not None
+        return 128 + self.signal
+
+    def check(self) -> Completed:
+        """This, if the program succeeded; else raises `ProgramFailed`."""
+        if not self.ok:
+            raise ProgramFailed(self)
+        return self
+
+
+class ProgramFailed(Exception):
+    """A program ended with another status than 0. Not an error of the sidecar."""
+
+    def __init__(self, completed: Completed) -> None:
+        tail = completed.stderr[-500:].decode(errors="replace").strip()
+        super().__init__(f"ended with {completed.returncode}" + (f": {tail}" if tail else ""))
+        self.completed = completed
+
+
+class Process:
+    """A program that runs: its output as it comes, its input, its end."""
+
+    def __init__(self, run: Run, call: PendingCall, source: PushSource | None) -> None:
+        self._run = run
+        self._call = call
+        self._source = source
+        self.stdout: Receiver = call.receiver(STDOUT)
+        self.stderr: Receiver = call.receiver(STDERR)
+
+    @property
+    def call_id(self) -> bytes:
+        return self._call.id
+
+    async def write(self, data: bytes) -> None:
+        """To standard input. Raises `anyio.BrokenResourceError` once the program reads no more."""
+        if self._source is None:
+            raise ValueError("started without standard input: pass stdin=True")
+        await self._source.push(data)
+
+    def close_stdin(self) -> None:
+        """The end of input."""
+        if self._source is not None:
+            self._source.end()
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        """(1, bytes) of stdout and (2, bytes) of stderr as they come, until both end."""
+        send, receive = anyio.create_memory_object_stream[tuple[int, bytes]](1)
+
+        async def pump(n: int, receiver: Receiver) -> None:
+            async with send.clone() as out:
+                while chunk := await receiver.receive():
+                    await out.send((n, chunk))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(pump, STDOUT, self.stdout)
+            group.start_soon(pump, STDERR, self.stderr)
+            send.close()
+            async with receive:
+                async for item in receive:
+                    yield item
+
+    def cancel(self) -> None:
+        """Kill it. `wait` raises `cancelled` when that is done."""
+        self._run.attachment.cancel(self._call)
+
+    async def wait(self) -> Completed:
+        """How it ended; the output is whatever was not read through `stdout` and `stderr`."""
+        value = await self._call.wait()
+        return completed_of(value, b"", b"")
+
+
+async def collect(call: PendingCall) -> Completed:
+    """Result and output of a program that nobody watches."""
+    output: dict[int, bytes] = {}
+
+    async def gather(n: int) -> None:
+        chunks = [chunk async for chunk in call.receiver(n)]
+        output[n] = b"".join(chunks)
+
+    value: dict[str, Any] = {}
+    failed: CallError | None = None
+    try:
+        value = await call.wait()
+    except CallError as error:
+        if error.code is not Code.TIMEOUT or error.started is not Started.YES:
+            raise
+        failed, value = error, error.details
+    for n, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
+        described = value.get(name, {})
+        if "data" in described:
+            output[n] = described["data"]
+        elif described:
+            await gather(n)
+    if failed is not None:
+        failed.details["output"] = {n: output.get(n, b"") for n in (STDOUT, STDERR)}
+        raise failed
+    return completed_of(value, output.get(STDOUT, b""), output.get(STDERR, b""))
+
+
+def completed_of(value: Mapping[str, Any], stdout: bytes, stderr: bytes) -> Completed:
+    dropped = {
+        n: value[name]["dropped"]
+        for n, name in ((STDOUT, "stdout"), (STDERR, "stderr"))
+        if value.get(name, {}).get("dropped")
+    }
+    return Completed(value["status"], value["signal"], stdout, stderr, value["duration"], dropped)

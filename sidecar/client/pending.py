@@ -1,0 +1,159 @@
+"""A call that this side has sent and not seen the end of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from sidecar.clock import Clock
+from sidecar.errors import CallError, Code, Retry, Started
+from sidecar.protocol import envelope as wire
+from sidecar.protocol.ids import show
+from sidecar.protocol.limits import ACCEPT_TIME
+from sidecar.protocol.streams import ReceiveStream
+from sidecar.streaming import Receiver, Sender
+
+RESEND_AFTER = 2.0  # seconds without `accepted`; doubles up to 10
+FENCE_TIME = 10.0  # seconds for the fence to be confirmed
+RESULT_STREAM = 4  # carries a result that is too large to stand in its envelope
+
+
+class PendingCall:
+    """Sent again until `accepted`, then awaited; never run twice, because its id is a key."""
+
+    def __init__(self, call: wire.Call, *, clock: Clock, send: Callable[[wire.Envelope], None]):
+        self.call = call
+        self.accepted = False
+        self.cancel_wanted = False
+        self.result: wire.Result | None = None
+        self.error: CallError | None = None
+        self.receivers: dict[int, Receiver] = {}
+        self.senders: dict[int, Sender] = {}
+        self._clock = clock
+        self._send = send
+        self._ended = anyio.Event()
+        self._step = RESEND_AFTER
+        self._give_up = clock.now() + ACCEPT_TIME
+        self._fence_until: float | None = None
+        self._due = clock.now() + self._step
+
+    @property
+    def id(self) -> bytes:
+        return self.call.id
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.is_set()
+
+    def receiver(self, n: int) -> Receiver:
+        """The incoming stream `n`, which may not have begun yet."""
+        known = self.receivers.get(n)
+        if known is None:
+            stream = ReceiveStream(self.id, n, window=max(self.call.credit, 1))
+            known = Receiver(stream, send=self._send, clock=self._clock)
+            self.receivers[n] = known
+        return known
+
+    def ask(self) -> wire.Ask:
+        """What became of it? Sent after every new attachment."""
+        return wire.Ask(
+            self.id,
+            {n: r.stream.resume() for n, r in self.receivers.items() if r.stream.ended is None},
+        )
+
+    # what the sidecar says ----------------------------------------------------------------
+
+    def receive_result(self, result: wire.Result) -> None:
+        if self.result is not None:
+            return
+        self.accepted = True
+        self.result = result
+        if result.error is not None:
+            self.error = self._explain(wire.error_from(result.error))
+        for n, (offset, sha256) in result.streams.items():
+            self.receiver(n).finish_at(offset, sha256)
+        if self.error is not None:
+            self._stop_streams(self.error)
+        self._ended.set()
+
+    def receive_state(self, state: wire.State) -> None:
+        """Not ended yet, or not known: to a call that was accepted, that is a loss of memory."""
+        if state.state != "unknown_call":
+            self.accepted = True
+            for n, sender in self.senders.items():
+                at = state.received.get(n, 0)
+                sender.resume(at, sender.stream.start, sender.stream.limit)
+        elif self.accepted:
+            self.fail(
+                CallError(
+                    Code.OUTCOME_UNKNOWN,
+                    f"call {show(self.id)}: the sidecar was restarted and knows nothing of it",
+                    started=Started.UNKNOWN,
+                )
+            )
+
+    def fail(self, error: CallError) -> None:
+        """It ends here, whatever it does there."""
+        if not self._ended.is_set():
+            self.error = error
+            self._stop_streams(error)
+            self._ended.set()
+
+    # time ---------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        return None if self.accepted else self._due
+
+    def handle_deadline(self, *, now: float) -> None:
+        """Send it again, or fence it after a minute without `accepted`."""
+        if self.accepted or now < self._due:
+            return
+        if self._fence_until is not None and now >= self._fence_until:
+            self.fail(_not_accepted(self.id, Started.UNKNOWN))
+        elif now >= self._give_up:
+            if self._fence_until is None:
+                self._fence_until = now + FENCE_TIME
+            self._send(wire.Cancel(self.id))
+        else:
+            self._send(self.call)
+        self._step = min(self._step * 2, 10.0)
+        self._due = now + (RESEND_AFTER if self._fence_until is not None else self._step)
+
+    # for whoever waits --------------------------------------------------------------------
+
+    async def wait(self) -> Any:
+        """The value of the result; raises its error. Cancelling cancels nothing there."""
+        await self._ended.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None
+        if self.result.value is not None:
+            return wire.loads(self.result.value)
+        chunks = [chunk async for chunk in self.receiver(RESULT_STREAM)]
+        return wire.loads(b"".join(chunks))
+
+    def _explain(self, error: CallError) -> CallError:
+        if self._fence_until is not None and error.code is Code.CANCELLED:
+            return _not_accepted(self.id, error.started)
+        return error
+
+    def _stop_streams(self, error: CallError) -> None:
+        """Incoming streams go on where the sidecar says so: a timeout leaves partial output."""
+        for sender in self.senders.values():
+            sender.stop(error)
+        announced = self.result.streams if self.result is not None else {}
+        is_final = self.result is None or error.started is Started.NO
+        for n, receiver in self.receivers.items():
+            if is_final and n not in announced:
+                receiver.abandon(error)
+
+
+def _not_accepted(id: bytes, started: Started) -> CallError:
+    return CallError(
+        Code.NOT_ACCEPTED,
+        f"call {show(id)} was not accepted within {ACCEPT_TIME:g} s",
+        started=started,
+        retry=Retry.NEW_ID if started is Started.NO else Retry.NEVER,
+    )

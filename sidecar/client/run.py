@@ -1,0 +1,214 @@
+"""One run, as the platform sees it: call its commands, run its programs, follow its events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from sidecar.client.attachment import RemoteAttachment
+from sidecar.client.events import Cursor, EventStream
+from sidecar.client.exec import Completed, Process, collect
+from sidecar.client.files import Files
+from sidecar.client.pending import PendingCall
+from sidecar.client.sources import PushSource
+from sidecar.identity import new_id
+from sidecar.protocol import envelope as wire
+from sidecar.protocol.limits import ANSWER_BYTES, MIB, STREAM_CREDIT
+from sidecar.protocol.streams import STDIN, SendStream
+from sidecar.streaming import BytesSource, Sender, Source
+
+if TYPE_CHECKING:
+    from sidecar.client.controller import Controller
+
+CREDIT = 4 * MIB  # for each stream of a call; an attachment's window bounds all of them
+START = Cursor()
+
+
+class Run:
+    """An attachment to the sidecar of a run. It mends itself after every loss.
+
+    async with Controller.connect(url, controller="me") as controller:
+        run = await controller.attach("demo")
+        print((await run.exec(["git", "status"])).stdout.decode())
+    """
+
+    def __init__(self, controller: Controller, attachment: RemoteAttachment) -> None:
+        self.attachment = attachment
+        self.files = Files(self)
+        self._controller = controller
+
+    @property
+    def id(self) -> str:
+        return self.attachment.subject.run
+
+    @property
+    def incarnation(self) -> bytes:
+        """Which process answers; another one after a restart of the sidecar."""
+        assert self.attachment.answer is not None
+        return self.attachment.answer.incarnation
+
+    @property
+    def split_brain(self) -> bool:
+        """Two sidecars answered for this run; the newer one is spoken to."""
+        return self.attachment.split_brain
+
+    # calls --------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        deadline: float | None = None,
+        id: bytes | None = None,
+    ) -> Any:
+        """Call any command of the catalogue; the value of its result. Raises `CallError`.
+
+        `deadline` is seconds from acceptance. With an `id` of an earlier call nothing runs, and
+        its first answer comes again. Cancelling this cancels the call.
+        """
+        async with self.open(command, arguments, deadline=deadline, id=id) as call:
+            return await call.wait()
+
+    @asynccontextmanager
+    async def open(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        deadline: float | None = None,
+        id: bytes | None = None,
+        credit: int = CREDIT,
+    ) -> AsyncIterator[PendingCall]:
+        """A call with its streams. Leaving the block before its end cancels it."""
+        envelope = wire.Call(
+            id or new_id(self._controller.clock),
+            command,
+            wire.dumps(dict(arguments or {})),
+            credit=credit,
+            deadline_ms=None if deadline is None else max(1, int(deadline * 1000)),
+        )
+        call = PendingCall(envelope, clock=self._controller.clock, send=self.attachment.send)
+        self.attachment.start(call)
+        try:
+            yield call
+        finally:
+            self.attachment.cancel(call)
+            self.attachment.forget(call)
+
+    def send(self, call: PendingCall, n: int, source: Source) -> Sender:
+        """Send stream `n` of `call` from `source`."""
+        sender = Sender(
+            SendStream(call.id, n, limit=self._credit()),
+            source,
+            clock=self._controller.clock,
+            wake=self._controller.wake,
+        )
+        self.attachment.add_sender(call, sender)
+        self._controller.start_sender(sender)
+        return sender
+
+    def _credit(self) -> int:
+        answer = self.attachment.answer
+        assert answer is not None
+        return answer.limits.get("credit", STREAM_CREDIT)
+
+    async def info(self) -> dict[str, Any]:
+        """Who the sidecar is, what it can do, and how it is."""
+        value: dict[str, Any] = await self.call("sidecar.info")
+        return value
+
+    async def ping(self) -> float:
+        """Seconds of a round trip through channel and sidecar."""
+        began = self._controller.clock.now()
+        await self.call("sidecar.ping")
+        return self._controller.clock.now() - began
+
+    # programs -----------------------------------------------------------------------------
+
+    async def exec(
+        self,
+        program: Sequence[str | bytes] | str,
+        *,
+        cwd: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        input: bytes | None = None,
+        timeout: float | None = None,
+    ) -> Completed:
+        """Run a program to its end: a list is its argv, a string goes to the shell.
+
+        Its status is in the answer, not an exception: see `Completed.check`. Raises `CallError`:
+        `timeout` (partial output in `details["output"]`), `not_found`, `outside`, ...
+        """
+        arguments = _arguments(program, cwd=cwd, env=env, timeout=timeout, live=False)
+        small = input is None or len(input) <= ANSWER_BYTES
+        if input is not None:
+            arguments["stdin"] = input if small else "stream"
+        async with self.open("exec.run", arguments) as call:
+            if input is not None and not small:
+                self.send(call, STDIN, BytesSource(input))
+            return await collect(call)
+
+    @asynccontextmanager
+    async def process(
+        self,
+        program: Sequence[str | bytes] | str,
+        *,
+        cwd: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bool = False,
+        timeout: float | None = None,
+        on_full: str = "drop",
+    ) -> AsyncIterator[Process]:
+        """A program with live output. Leaving the block kills it if it still runs."""
+        arguments = _arguments(program, cwd=cwd, env=env, timeout=timeout, live=True)
+        arguments["on_full"] = on_full
+        if stdin:
+            arguments["stdin"] = "stream"
+        async with self.open("exec.run", arguments) as call:
+            source = None
+            if stdin:
+                source = PushSource()
+                self.send(call, STDIN, source)
+            yield Process(self, call, source)
+
+    # events -------------------------------------------------------------------------------
+
+    def events(self, after: Cursor = START, *, reader: str | None = None) -> EventStream:
+        """Events after the cursor, oldest first, then live ones, for ever. Each comes once.
+
+        With a `reader` name this is a durable reader: the sidecar keeps what it has not
+        processed, as far as its bounds allow. Asking for the next event says that the last one
+        is processed.
+        """
+        return self._controller.events(self.id, after=after, reader=reader)
+
+    async def detach(self) -> None:
+        """End the attachment. Calls that run go on."""
+        self._controller.detach(self.attachment)
+        await anyio.lowlevel.checkpoint()
+
+
+def _arguments(
+    program: Sequence[str | bytes] | str,
+    *,
+    cwd: str | bytes | None,
+    env: Mapping[str, str] | None,
+    timeout: float | None,
+    live: bool,
+) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"live": live}
+    if isinstance(program, str):
+        arguments["shell"] = program
+    else:
+        arguments["argv"] = list(program)
+    if cwd is not None:
+        arguments["cwd"] = cwd
+    if env:
+        arguments["env"] = dict(env)
+    if timeout is not None:
+        arguments["timeout"] = float(timeout)
+    return arguments

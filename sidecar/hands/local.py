@@ -1,0 +1,167 @@
+"""`LocalHands`: the in-process form of hands.
+
+For a sidecar that runs as the agent's user in the agent's container: `dev`, and a plain
+container. Linux only, with /proc mounted; openat2 and pidfds are used where they are.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TypeVar
+
+import anyio
+from anyio import from_thread
+
+from sidecar.hands.beneath import Beneath
+from sidecar.hands.environment import Environment, base_environment
+from sidecar.hands.interface import Exit, FileStat, Listing, OpenMode, Path, Program, Running
+from sidecar.hands.paths import Paths
+from sidecar.hands.programs import Programs
+from sidecar.hands.removal import remove
+from sidecar.hands.sessions import has_pidfds
+from sidecar.hands.threads import Threads
+from sidecar.hands.upload import LocalUpload, Part, begin
+
+T = TypeVar("T")
+
+CLOSE_UPLOADS = 1.0  # seconds for removing the temporary files of uploads nobody ended
+
+
+class LocalHands:
+    """See `interface.Hands`. Made by `open_root`."""
+
+    form = "in-process"
+
+    def __init__(self, beneath: Beneath, environment: dict[bytes, bytes], umask: int) -> None:
+        self._beneath = beneath
+        self._umask = umask
+        self._threads = Threads()
+        self._paths = Paths(beneath)
+        self._programs = Programs(self._paths, self._threads, beneath.root, environment)
+        self._uploads: set[LocalUpload] = set()
+        self._is_closed = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open_root(
+        cls, root: Path, *, environment: Environment = "clean", openat2: bool | None = None
+    ) -> AsyncIterator[LocalHands]:
+        """Hands for the tree below `root`, closed at the end of the block.
+
+        `environment`: what programs start from (`hands.environment`). `openat2`: None asks the
+        kernel, True requires it, False does without.
+        """
+        threads = Threads(1)
+        base = await threads.run(base_environment, environment, os.environb)
+        umask = await threads.run(_read_umask)
+        open_beneath = partial(Beneath, root, use_openat2=openat2)
+        hands = cls(await threads.make(Beneath.close, open_beneath), base, umask)
+        try:
+            yield hands
+        finally:
+            await hands.aclose()
+
+    async def capabilities(self) -> Mapping[str, str | bool]:
+        return {
+            "form": self.form,
+            "root": os.fsdecode(self._beneath.path),
+            "openat2": self._beneath.has_openat2,
+            "pidfd": has_pidfds(),
+            "uid": str(os.getuid()),
+            "gid": str(os.getgid()),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+        }
+
+    # Paths -------------------------------------------------------------------------------
+
+    async def open(self, path: Path, mode: OpenMode = OpenMode.READ) -> int:
+        return await self._threads.make(os.close, self._paths.open_file, path)
+
+    async def replace(self, path: Path, *, parents: bool = False) -> LocalUpload:
+        part = await self._threads.make(Part.abort, self._begin, path, parents)
+        upload = LocalUpload(part, self._threads, self._uploads.discard)
+        self._uploads.add(upload)
+        return upload
+
+    async def stat(self, path: Path, *, follow: bool = False) -> FileStat:
+        return await self._call(self._paths.stat, path, follow=follow)
+
+    async def list(self, path: Path, *, after: bytes | None = None, limit: int = 1000) -> Listing:
+        return await self._call(self._paths.list, path, after=after, limit=limit)
+
+    async def mkdir(
+        self, path: Path, *, parents: bool = False, exist_ok: bool = False, mode: int = 0o777
+    ) -> None:
+        await self._call(self._paths.mkdir, path, parents=parents, exist_ok=exist_ok, mode=mode)
+
+    async def rename(self, source: Path, target: Path, *, replace: bool = True) -> None:
+        await self._call(self._paths.rename, source, target, replace=replace)
+
+    async def link(self, source: Path, target: Path) -> None:
+        await self._call(self._paths.link, source, target)
+
+    async def remove(self, path: Path, *, recursive: bool = False) -> int:
+        """See `Hands.remove`. Cancelling stops it after the entry at hand."""
+        check = from_thread.check_cancelled
+        return await self._call(remove, self._beneath, path, recursive=recursive, check=check)
+
+    async def chmod(self, path: Path, mode: int) -> None:
+        await self._call(self._paths.chmod, path, mode)
+
+    async def utimes(self, path: Path, *, atime_ns: int, mtime_ns: int) -> None:
+        await self._call(self._paths.utimes, path, atime_ns=atime_ns, mtime_ns=mtime_ns)
+
+    # Programs ----------------------------------------------------------------------------
+
+    async def spawn(self, program: Program, *, key: bytes) -> Running:
+        return await self._programs.spawn(program, key=key)
+
+    async def signal(self, key: bytes, number: int) -> None:
+        self._programs.signal(key, number)
+
+    async def kill(self, key: bytes, *, grace: float) -> None:
+        await self._programs.kill(key, grace=grace)
+
+    async def wait(self, key: bytes) -> Exit:
+        return await self._programs.wait(key)
+
+    async def running(self) -> Sequence[tuple[bytes, int]]:
+        return self._programs.known()
+
+    async def forget(self, key: bytes) -> None:
+        self._programs.forget(key)
+
+    async def aclose(self) -> None:
+        """See `Hands.aclose`. A second call does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        await self._programs.aclose()
+        with anyio.move_on_after(CLOSE_UPLOADS, shield=True):
+            for upload in list(self._uploads):
+                await upload.abort()
+        self._beneath.close()
+
+    async def _call(self, function: Callable[..., T], *args: object, **options: object) -> T:
+        return await self._threads.run(partial(function, *args, **options))
+
+    def _begin(self, path: Path, parents: bool) -> Part:
+        if parents:
+            self._paths.make_parents(path)
+        return begin(self._beneath, path, 0o666 & ~self._umask)
+
+
+def _read_umask() -> int:
+    """Our umask. umask(2) can only swap it, under the feet of other threads, so ask proc(5)."""
+    with suppress(OSError), open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+        for line in lines:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0o077)  # Linux before 4.7
+    os.umask(mask)
+    return mask
