@@ -269,7 +269,12 @@ class Receiver:
         except CallError as error:
             self.reset(error)
         self._answer()
+        self._ring()
+
+    def _ring(self) -> None:
         self._signal.set()
+        if self.on_progress is not None:
+            self.on_progress()
 
     def _feed(self, envelope: wire.Data | wire.Skip | wire.End | wire.Blocked | wire.Reset) -> None:
         if self.error is not None:
@@ -289,6 +294,11 @@ class Receiver:
                 self.stream.restate()
             case wire.Reset():
                 self.error = _error_of(envelope)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `receive` would return or raise without waiting for the sender."""
+        return bool(self._chunks) or self.error is not None or self.stream.ended is not None
 
     def finish_at(self, offset: int, sha256: bytes | None) -> None:
         """The result says where this stream ends: enough, if nothing is missing."""
@@ -341,13 +351,13 @@ class Receiver:
         if self.error is None and self.stream.ended is None:
             self.error = error
             self._send(reset_for(self.stream.id, self.stream.n, error.code, error.message))
-            self._signal.set()
+            self._ring()
 
     def abandon(self, error: CallError) -> None:
         """Nothing more will come, and there is nobody to tell."""
         if self.error is None and self.stream.ended is None:
             self.error = error
-            self._signal.set()
+            self._ring()
 
     async def _verify(self) -> None:
         ended = self.stream.ended

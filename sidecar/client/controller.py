@@ -72,13 +72,18 @@ class Controller:
             where = FixedToken(token.url, token.value, allow_plain=allow_plain)
         subprotocol = JSON_SUBPROTOCOL if json else PROTOBUF_SUBPROTOCOL
         this = cls(where, controller, subprotocol=subprotocol, clock=clock or SystemClock())
+        failure: Exception | None = None
         async with anyio.create_task_group() as this._group:
             this._group.start_soon(this._channel.run)
             try:
                 yield this
+            except Exception as error:
+                failure = error  # raised below, so that the task group does not wrap it
             finally:
                 await this._close()
                 this._group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def attach(self, run: str, *, timeout: float = 30.0) -> Run:
         """Attach to the sidecar of `run`. Raises `CallError`: `timeout` if none answers."""

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
+from sidecar.bell import Bell
 from sidecar.client.pending import PendingCall
 from sidecar.client.sources import PushSource
 from sidecar.errors import CallError, Code, Started
@@ -87,20 +86,20 @@ class Process:
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """(1, bytes) of stdout and (2, bytes) of stderr as they come, until both end."""
-        send, receive = anyio.create_memory_object_stream[tuple[int, bytes]](1)
-
-        async def pump(n: int, receiver: Receiver) -> None:
-            async with send.clone() as out:
-                while chunk := await receiver.receive():
-                    await out.send((n, chunk))
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(pump, STDOUT, self.stdout)
-            group.start_soon(pump, STDERR, self.stderr)
-            send.close()
-            async with receive:
-                async for item in receive:
-                    yield item
+        bell = Bell()
+        streams = {STDOUT: self.stdout, STDERR: self.stderr}
+        for receiver in streams.values():
+            receiver.on_progress = bell.ring
+        while streams:
+            ready = [n for n, receiver in streams.items() if receiver.is_ready]
+            if not ready:
+                await bell.wait()
+            for n in ready:
+                chunk = await streams[n].receive()
+                if chunk:
+                    yield n, chunk
+                else:
+                    del streams[n]
 
     def cancel(self) -> None:
         """Kill it. `wait` raises `cancelled` when that is done."""
