@@ -7,7 +7,7 @@ that is needed to dial.
 from __future__ import annotations
 
 from sidecar.dispatch import Bound
-from sidecar.protocol.commands import CATALOGUE, Effect
+from sidecar.protocol.commands import CATALOGUE
 from sidecar.services import about, exec, files
 
 HANDLERS = {**about.HANDLERS, **exec.HANDLERS, **files.HANDLERS}
@@ -16,6 +16,6 @@ HANDLERS = {**about.HANDLERS, **exec.HANDLERS, **files.HANDLERS}
 def bound_commands() -> dict[str, Bound]:
     """Every command of the catalogue, each with exactly one handler."""
     return {
-        name: Bound(name, command.effect is Effect.READ, command.parse, HANDLERS[name])
+        name: Bound(name, command.effect, command.parse, HANDLERS[name])
         for name, command in CATALOGUE.items()
     }

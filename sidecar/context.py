@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sidecar.clock import Clock
 from sidecar.errors import CallError, Code, LimitExceeded
 from sidecar.hands.interface import Hands
+from sidecar.policy import Policy
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.limits import STREAM_CREDIT, STREAMS
 from sidecar.protocol.names import Scope
@@ -38,6 +39,7 @@ class Means:
 
     hands: Hands
     clock: Clock
+    policy: Policy
     emit: Emit
     wake: Callable[[], None]  # the channel has something to send
     state_folder: Path  # for spools

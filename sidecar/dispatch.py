@@ -18,14 +18,15 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
+from sidecar import policy
 from sidecar.answers import Answers, Origin
 from sidecar.context import CallContext, Handler, Means
 from sidecar.errors import CallError, Code, LimitExceeded, Started
 from sidecar.protocol import calls, limits
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import Attachment
+from sidecar.protocol.effects import Effect
 from sidecar.protocol.ids import show
-from sidecar.protocol.names import Scope
 from sidecar.protocol.receipts import Conflict, Expired, Fenced, New, Repeat, State
 from sidecar.receipts import Receipts
 from sidecar.streaming import BytesSource, Sender
@@ -41,7 +42,7 @@ class Bound:
     """A command of the catalogue with what dispatch needs to know of it."""
 
     name: str
-    is_read: bool  # changes nothing: open to watchers, and to REST without an incarnation
+    effect: Effect
     parse: Callable[[bytes], Any]
     handler: Handler
 
@@ -255,23 +256,17 @@ class Dispatcher:
             case Fenced():
                 raise calls.fenced(request.id)
 
-    async def _find(self, request: wire.Call, origin: Origin) -> Bound:
+    async def _find(self, call: wire.Call, origin: Origin) -> Bound:
         await self._installed.wait()
         assert self._commands is not None
-        bound = self._commands.get(request.command)
+        bound = self._commands.get(call.command)
         if bound is None:
             names = ", ".join(sorted(self._commands))
-            raise CallError(
-                Code.UNKNOWN_COMMAND, f"no command {request.command!r}; there are {names}"
-            )
-        if origin.scope is Scope.WATCH and not bound.is_read:
-            raise CallError(Code.FORBIDDEN, f"{bound.name} through a watch-only group")
-        if origin.attachment is None and not bound.is_read:
-            if origin.incarnation != self._incarnation:
-                raise CallError(
-                    Code.FORBIDDEN,
-                    f"{bound.name} without an attachment must name this sidecar's incarnation",
-                )
+            raise CallError(Code.UNKNOWN_COMMAND, f"no command {call.command!r}; there are {names}")
+        attached = origin.attachment is not None
+        is_addressed = attached or origin.incarnation == self._incarnation
+        request = policy.Request(bound.name, bound.effect, origin.scope, is_addressed)
+        self._means.policy.decide(request).enforce()
         return bound
 
     def _accept(self, call: OpenCall) -> None:

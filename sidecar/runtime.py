@@ -30,6 +30,7 @@ from sidecar.hardening import protect_memory
 from sidecar.identity import new_id
 from sidecar.journal import MemoryJournal
 from sidecar.localsocket import LocalSocket
+from sidecar.policy import Policy
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.ids import show
 from sidecar.protocol.names import Subject
@@ -93,6 +94,7 @@ def _assemble(settings: Settings, hands: LocalHands, folder: Path, clock: Clock)
     means = Means(
         hands=hands,
         clock=clock,
+        policy=Policy(),
         emit=emit,
         wake=exchange.wake,
         state_folder=folder,

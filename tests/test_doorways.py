@@ -26,11 +26,11 @@ DOORS = {
         "bytes from outside are parsed in one place, with one set of limits, and only ever bytes",
     ),
     "pydantic": (
-        ["sidecar/protocol/commands.py", "sidecar/policy.py"],
+        ["sidecar/protocol/commands.py"],
         "checks what people and controllers write; too slow per chunk or event, and loaded late",
     ),
     "websockets": (
-        ["sidecar/channel.py"],
+        ["sidecar/websocket.py"],
         "the channel is the only socket to the hub",
     ),
     "starlette": (["sidecar/hub/**/*.py"], "serves the embedded hub, in the extra `dev` only"),

@@ -19,8 +19,8 @@ from sidecar.errors import CallError, Code, Retry, Started
 from sidecar.tokens import CallableProvider, FixedToken, Token, TokenFile, TokenProvider
 
 __all__ = [
-    "CallError",
     "CallableProvider",
+    "CallError",
     "Code",
     "Completed",
     "Controller",
@@ -32,6 +32,7 @@ __all__ = [
     "Files",
     "FixedToken",
     "Gap",
+    "new_controller_id",
     "Process",
     "ProgramFailed",
     "Retry",
@@ -41,5 +42,4 @@ __all__ = [
     "TokenFile",
     "TokenProvider",
     "Written",
-    "new_controller_id",
 ]

@@ -24,12 +24,12 @@ absolute path below the workspace is accepted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sidecar.errors import Invalid, ProtocolError
+from sidecar.protocol.effects import Effect
 from sidecar.protocol.envelope import loads
 from sidecar.protocol.limits import ANSWER_BYTES
 
@@ -39,15 +39,6 @@ Word = Annotated[str | bytes, Field(max_length=1024 * 1024)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
 Size = Annotated[int, Field(ge=0, lt=1 << 63)]
 Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
-
-
-class Effect(StrEnum):
-    """What a command may change; policy and scope are decided by it."""
-
-    READ = "read"
-    WRITE = "write"
-    EXEC = "exec"
-    ADMIN = "admin"
 
 
 class Arguments(BaseModel):
