@@ -34,6 +34,7 @@ from sidecar.policy import Policy
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.ids import show
 from sidecar.protocol.names import Subject
+from sidecar.protocol.ratelimit import RateLimit
 from sidecar.protocol.webpubsub import codec_for
 from sidecar.protocol.webpubsub.frames import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 from sidecar.reaper import reap_strangers
@@ -116,6 +117,7 @@ def _assemble(settings: Settings, hands: LocalHands, folder: Path, clock: Clock)
         source=exchange,
         receiver=exchange,
         clock=clock,
+        rate=RateLimit(),
     )
     exchange.connect(dispatcher, channel.wake)
     parts = Parts(settings, exchange, dispatcher, channel, journal, incarnation, clock.now(), clock)
