@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import pytest
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
@@ -564,21 +565,39 @@ async def test_a_proxy_that_loses_the_service_for_a_while_does_not_cost_the_conn
 
 
 class Flood(Side):
-    """Has bulk without end."""
+    """Has bulk without end, and counts what it handed out in each turn of the event loop."""
 
     def __init__(self) -> None:
         super().__init__()
         self.handed_out = 0
+        self.turn = 0
+        self.in_turn: Counter[int] = Counter()
+
+    async def watch_turns(self) -> None:
+        while True:
+            self.turn += 1
+            await anyio.lowlevel.checkpoint()
 
     def next_publish(self, *, now: float, urgent_only: bool) -> Publish | None:
         if self.urgent or urgent_only:
             return super().next_publish(now=now, urgent_only=urgent_only)
         self.handed_out += 1
+        self.in_turn[self.turn] += 1
         data = b"%08d" % self.handed_out + bytes(200 * 1024)
         return Publish("out.a.c", data, None, lambda outcome: None, urgent=False)
 
 
-async def test_bulk_without_end_starves_neither_control_nor_the_event_loop() -> None:
+async def test_the_event_loop_turns_between_any_two_chunks(hub: Hub) -> None:
+    side = Flood()
+    channel = make_channel(side, FreshTokens(hub, sidecar_grant("a")))
+    async with running(channel), anyio.create_task_group() as tasks:
+        tasks.start_soon(side.watch_turns)
+        await until(lambda: side.handed_out > 100)
+        tasks.cancel_scope.cancel()
+    assert max(side.in_turn.values()) <= 2  # a turn may be counted before or after the writer
+
+
+async def test_bulk_without_end_does_not_starve_control() -> None:
     acks_wait = anyio.Event()
     arrived: list[bytes] = []
 
