@@ -9,19 +9,28 @@ Digests are computed beside the bytes, in a thread (`sidecar.digest`).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Protocol
 
 import anyio
 
+from sidecar.bell import Bell
 from sidecar.clock import Clock
 from sidecar.digest import Digest
 from sidecar.errors import CallError, Code, Started
 from sidecar.protocol import envelope as wire
+from sidecar.protocol.calls import defect
+from sidecar.protocol.ids import show
 from sidecar.protocol.outbox import Item, Lane, Outbox, Rank
 from sidecar.protocol.streams import Piece, ReceiveStream, SendStream, reset_for
+
+log = logging.getLogger(__name__)
+
+JOINED = 4 * 1024  # bytes; received chunks that wait are joined up to this size
 
 SendEnvelope = Callable[[wire.Envelope], None]
 
@@ -57,21 +66,6 @@ class BytesSource:
         """Nothing is held."""
 
 
-class _Signal:
-    """Wakes one waiting task; a signal given before the wait is not lost."""
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    async def wait(self, timeout: float = math.inf) -> None:
-        with anyio.move_on_after(timeout):
-            await self._event.wait()
-        self._event = anyio.Event()
-
-
 class Sender:
     """Pumps one source into the lane of an outbox until the receiver has all of it."""
 
@@ -85,7 +79,7 @@ class Sender:
         self._source = source
         self._clock = clock
         self._wake_channel = wake
-        self._signal = _Signal()
+        self._bell = Bell()
         self._outbox: Outbox | None = None
         self._lane: Lane | None = None
         self._epoch = 0
@@ -97,11 +91,11 @@ class Sender:
 
     def bind(self, outbox: Outbox | None) -> None:
         """Send to `outbox` from here on; None: wait until somebody asks."""
+        self._begin_again()  # first: what the old lane still holds never left
         if self._outbox is not None and self._lane is not None:
             self._outbox.close_lane(self._lane)
         self._outbox = outbox
-        self._lane = None if outbox is None else outbox.lane(Rank.BULK, self._signal.set)
-        self._begin_again()
+        self._lane = None if outbox is None else outbox.lane(Rank.BULK, self._bell.ring)
 
     def resume(self, received: int, start: int, limit: int) -> None:
         """A receiver says what it has; see `SendStream.resume`."""
@@ -118,7 +112,7 @@ class Sender:
                 self.stream.receive_credit(answer)
                 self._end_acked = self._end_acked or answer.ended
                 self._source.release(self.stream.received)
-                self._signal.set()
+                self._bell.ring()
             case wire.Rewind():
                 self._rewind(answer.offset)
             case wire.Reset():
@@ -149,8 +143,10 @@ class Sender:
                 if piece is not None:
                     await self._send(piece, epoch)
         except CallError as error:
-            self.error = error
-            self._tell(reset_for(self.stream.id, self.stream.n, error.code, error.message))
+            self._fail(error)
+        except Exception:  # a source that fails in its own way ends its stream, nothing else
+            log.exception("stream %d of call %s failed inside", self.stream.n, show(self.stream.id))
+            self._fail(defect(started=Started.YES))
         finally:
             self._done.set()
             if self._outbox is not None and self._lane is not None:
@@ -170,7 +166,8 @@ class Sender:
                     return True
                 else:
                     timeout = self._blocked()
-            await self._signal.wait(timeout)
+            with anyio.move_on_after(timeout):
+                await self._bell.wait()
         return False
 
     def _blocked(self) -> float:
@@ -201,29 +198,32 @@ class Sender:
         if piece.offset > at:
             parts.append(wire.encode(stream.skip_to(piece.offset)))
             self._digest = Digest()
-        if piece.data:
-            size = len(piece.data)
-            parts += (wire.data_head(stream.id, stream.n, piece.offset, size), piece.data)
-            fresh = stream.sent(size)
+        data = piece.data[: stream.allowance]  # a skip may have taken credit from it
+        if data:
+            parts += (wire.data_head(stream.id, stream.n, piece.offset, len(data)), data)
+            fresh = stream.sent(len(data))
             if fresh:
-                self._digest.update(piece.data if fresh == size else piece.data[-fresh:])
+                self._digest.update(data if fresh == len(data) else data[-fresh:])
         if parts:
-            self._lane.offer(Item(b"".join(parts), lost=lambda: self._rewind(at)))
+            self._lane.offer(Item(b"".join(parts), lost=partial(self._lost, at)))
             self._wake_channel()
+        is_last = piece.ended and len(data) == len(piece.data)
+        if is_last:
+            self.final = stream.next
         await self._digest.ready()
-        if piece.ended and epoch == self._epoch:
+        if is_last and epoch == self._epoch:
             await self._end(epoch)
 
     async def _end(self, epoch: int) -> None:
         sha256 = await self._digest.digest()
         while self._lane is not None and not self._lane.has_room and epoch == self._epoch:
-            await self._signal.wait()
+            await self._bell.wait()
         if epoch != self._epoch or self._lane is None:
             return
         at = self.stream.next
         self.final, self.sha256, self._end_sent = at, sha256, True
         end = wire.encode(self.stream.end(sha256))
-        self._lane.offer(Item(end, lost=lambda: self._rewind(at)))
+        self._lane.offer(Item(end, lost=partial(self._lost, at)))
         self._wake_channel()
 
     def _at_end(self) -> bool:
@@ -234,14 +234,25 @@ class Sender:
         if self.stream.rewind(offset) or (self._end_sent and offset == self.stream.next):
             self._begin_again()
 
+    def _lost(self, offset: int) -> None:
+        """What began at `offset` may not have arrived: go back there, or to where the receiver
+        is by its own account (chunks need not have the borders that they had before)."""
+        self._rewind(max(offset, self.stream.received))
+
     def _begin_again(self) -> None:
         self._epoch += 1
         self._end_sent = False
         if self._lane is not None:
-            self._lane.retract()
+            for item in self._lane.retract():
+                assert item.lost is not None
+                item.lost()
         if self._reading is not None:
             self._reading.cancel()
-        self._signal.set()
+        self._bell.ring()
+
+    def _fail(self, error: CallError) -> None:
+        self.error = error
+        self._tell(reset_for(self.stream.id, self.stream.n, error.code, error.message))
 
     def _tell(self, envelope: wire.Envelope) -> None:
         if self._outbox is not None:
@@ -260,7 +271,7 @@ class Receiver:
         self._clock = clock
         self._chunks: deque[bytes | None] = deque()  # None: a skip, the digest begins anew
         self._digest = Digest()
-        self._signal = _Signal()
+        self._bell = Bell()
 
     def feed(self, envelope: wire.Data | wire.Skip | wire.End | wire.Blocked | wire.Reset) -> None:
         """What the sender says. A broken rule breaks off this stream, and nothing else."""
@@ -272,7 +283,7 @@ class Receiver:
         self._ring()
 
     def _ring(self) -> None:
-        self._signal.set()
+        self._bell.ring()
         if self.on_progress is not None:
             self.on_progress()
 
@@ -284,7 +295,7 @@ class Receiver:
             case wire.Data():
                 fresh = self.stream.receive_data(envelope.offset, envelope.data, now=now)
                 if fresh:
-                    self._chunks.append(fresh)
+                    self._queue(fresh)
             case wire.Skip():
                 if self.stream.receive_skip(envelope.offset, envelope.to, now=now):
                     self._chunks.append(None)
@@ -294,6 +305,14 @@ class Receiver:
                 self.stream.restate()
             case wire.Reset():
                 self.error = _error_of(envelope)
+
+    def _queue(self, data: bytes) -> None:
+        """Small chunks are joined: else each byte of the window might cost an object."""
+        last = self._chunks[-1] if self._chunks else None
+        if last is not None and len(last) + len(data) <= JOINED:
+            self._chunks[-1] = last + data
+        else:
+            self._chunks.append(data)
 
     @property
     def is_ready(self) -> bool:
@@ -323,7 +342,7 @@ class Receiver:
             if self.stream.ended is not None:
                 await self._verify()
                 return b""
-            await self._signal.wait()
+            await self._bell.wait()
 
     async def receive_all(self) -> list[bytes]:
         """All chunks that wait; [] at the end. Else like `receive`."""

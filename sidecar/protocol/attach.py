@@ -20,7 +20,7 @@ from sidecar.protocol.outbox import Outbox
 from sidecar.protocol.window import SLACK, ReceiveWindow, SendWindow, share
 
 VERSION = 1
-MAX_ATTACHMENTS = 64  # more are refused with `limit`
+MAX_ATTACHMENTS = 30  # more are refused with `limit`; so many of `SLACK` stay below 16 MB
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +56,7 @@ class Attachments:
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._by_id: dict[bytes, Attachment] = {}
-        self._by_nonce: dict[bytes, Attachment] = {}
+        self._by_nonce: dict[tuple[str, bytes], Attachment] = {}  # controller id, nonce
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -69,10 +69,9 @@ class Attachments:
 
     def known(self, request: Attach, *, now: float) -> Attachment | None:
         """The attachment that this very request got before: the same nonce, the same answer."""
-        known = self._by_nonce.get(request.nonce)
-        if known is None or known.controller != request.controller:
-            return None
-        known.heard = now
+        known = self._by_nonce.get((request.controller, request.nonce))
+        if known is not None:
+            known.heard = now
         return known
 
     def attach(
@@ -109,13 +108,15 @@ class Attachments:
             reader=request.reader,
         )
         self._by_id[new_id] = attachment
-        self._by_nonce[request.nonce] = attachment
+        self._by_nonce[request.controller, request.nonce] = attachment
+        self._share_out()
         return attachment
 
     def end(self, attachment: Attachment) -> None:
         """It detached, lapsed or overflowed. Harmless when repeated."""
         self._by_id.pop(attachment.id, None)
-        self._by_nonce.pop(attachment.answer.nonce, None)
+        self._by_nonce.pop((attachment.controller, attachment.answer.nonce), None)
+        self._share_out()
 
     def lapsed(self, *, now: float) -> list[Attachment]:
         return [x for x in self._by_id.values() if now >= x.heard + ATTACHMENT_SILENCE]
@@ -127,6 +128,12 @@ class Attachments:
             for x in self._by_id.values()
         ]
         return min(times, default=None)
+
+    def _share_out(self) -> None:
+        """What each may send shrinks as more attach: together they have one session on the hub.
+        A grant cannot be taken back, so it takes effect as what was granted is used up."""
+        for attachment in self._by_id.values():
+            attachment.inbound.resize(*share(len(self._by_id)))
 
     def _check(self, request: Attach, scope: Scope) -> None:
         if VERSION not in request.versions:

@@ -27,6 +27,7 @@ STARTUP_GAIN = 2.0
 STEADY_GAIN = 1.25
 GROWTH = 1.25  # a round must raise the rate by this, or counts as flat
 FLAT_ROUNDS = 3
+SAMPLES = 4096  # messages in flight that are remembered
 
 
 class Flow:
@@ -36,7 +37,8 @@ class Flow:
         self.trip: float | None = None
         self.chunk = START_CHUNK
         self.window = START_WINDOW
-        self._sent: deque[tuple[int, float, int, float]] = deque()  # total, at, delivered, at
+        # total, at, delivered, at; of a receiver that never reports, the oldest are forgotten
+        self._sent: deque[tuple[int, float, int, float]] = deque(maxlen=SAMPLES)
         self._delivered = 0
         self._delivered_at: float | None = None
         self._rates: deque[tuple[float, float]] = deque()  # at, bytes a second; falling

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 
 from sidecar.protocol.envelope import Detach, Envelope, Head, encode
 from sidecar.protocol.flow import Flow
@@ -29,7 +30,6 @@ SPARSE = 4 * 1024  # bytes; at most this much queued on an idle stream counts as
 BATCH = 64 * 1024  # bytes of small envelopes that share one hub message
 LANE_DEPTH = 2  # items that a lane may offer ahead: one to send, one being made
 CONTROL_LIMIT = 4096  # control envelopes that may wait; past it the attachment is given up
-HEAD_ROOM = 48  # bytes; an encoded head is at most 45
 
 
 class Rank(IntEnum):
@@ -64,7 +64,7 @@ class Lane:
 
     @property
     def has_room(self) -> bool:
-        return len(self._items) < LANE_DEPTH
+        return not self.is_closed and len(self._items) < LANE_DEPTH
 
     def offer(self, item: Item) -> None:
         """Queue `item`; the caller has looked at `has_room`."""
@@ -72,9 +72,11 @@ class Lane:
         self._idle = not self._items
         self._items.append(item)
 
-    def retract(self) -> None:
+    def retract(self) -> list[Item]:
         """Take back whatever is still queued (a stream that rewinds makes it again)."""
+        items = list(self._items)
         self._items.clear()
+        return items
 
     @property
     def rank(self) -> Rank:
@@ -88,8 +90,7 @@ class Lane:
         return self._items[0] if self._items else None
 
     def take(self) -> Item:
-        item = self._items.popleft()
-        return item
+        return self._items.popleft()
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class Outgoing:
 
     def lost(self) -> None:
         """The connection ended before the hub acknowledged it."""
-        for item in self.items:
+        for item in reversed(self.items):  # control goes back to the front of its queue
             if item.lost is not None:
                 item.lost()
 
@@ -123,7 +124,9 @@ class Outbox:
 
     def lane(self, rank: Rank, on_room: Callable[[], None]) -> Lane:
         lane = Lane(rank, on_room)
-        self._lanes.append(lane)
+        lane.is_closed = self.is_closed
+        if not self.is_closed:
+            self._lanes.append(lane)
         return lane
 
     def close_lane(self, lane: Lane) -> None:
@@ -144,11 +147,13 @@ class Outbox:
             self.overflowed = True
             return
         if repeat and item.lost is None:
-            item.lost = lambda: self._control.appendleft(item)
+            item.lost = partial(self._again, item)
         self._control.append(item)
 
     def exempt(self, envelope: Envelope) -> None:
         """Queue a `window`, `blocked` or `detach`: the newest of each kind, without a window."""
+        if self.is_closed:
+            return
         self._exempt[type(envelope)] = encode(envelope)
 
     @property
@@ -157,9 +162,8 @@ class Outbox:
 
     @property
     def is_held(self) -> bool:
-        """Something waits that the receiver's window does not admit."""
-        size = self._first_size()
-        return size is not None and size > self.window.room()
+        """Something waits, and neither the receiver's window nor the flow lets anything go."""
+        return not self.is_empty and self.rank() is None
 
     def rank(self) -> Rank | None:
         """The rank of what would go next, or None if nothing may go now."""
@@ -215,14 +219,15 @@ class Outbox:
             self.close_lane(lane)
             lane.on_room()
 
-    def _flows(self, size: int) -> bool:
-        return self.window.in_flight + size <= self.flow.window
+    def _again(self, item: Item) -> None:
+        if not self.is_closed:
+            self._control.appendleft(item)
 
-    def _first_size(self) -> int | None:
-        if self._control:
-            return len(self._control[0].data)
-        sizes = [len(item.data) for lane in self._lanes if (item := lane.peek())]
-        return min(sizes) if sizes else None
+    def _flows(self, size: int) -> bool:
+        """Within the flow bound; with nothing in flight always, for a chunk may have been made
+        when the path was faster, and nothing would ever raise the bound again."""
+        in_flight = self.window.in_flight
+        return not in_flight or in_flight + size <= self.flow.window
 
     def _take_control(self, items: list[Item]) -> int:
         room = min(BATCH, self.window.room())

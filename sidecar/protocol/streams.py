@@ -35,7 +35,8 @@ from sidecar.protocol.envelope import (
 BLOCKED_AFTER = 1.0  # seconds without progress before `blocked`
 SAME_HOLE = 8  # rewinds to one offset before the stream counts as broken
 GRANT_STEP = 128 * 1024  # bytes; credit is restated at the latest after this much
-REWIND_AGAIN = 1.0  # seconds until a rewind that changed nothing is repeated
+REWIND_AGAIN = 1.0  # seconds until a rewind that changed nothing is repeated; doubles
+SKIPS = 64  # ranges of missing bytes that a receiver remembers
 
 StreamKey = tuple[bytes, int]  # call id and number
 
@@ -165,7 +166,7 @@ class ReceiveStream:
         self.skipped: list[tuple[int, int]] = []
         self._final: End | None = None
         self._granted = self.limit
-        self._hole: tuple[int, int, float] | None = None  # offset, how often asked, when
+        self._hole: tuple[int, float] | None = None  # how often asked for `received`, when
         self._answers: list[Envelope] = []
 
     def receive_data(self, offset: int, data: bytes, *, now: float) -> bytes:
@@ -192,14 +193,17 @@ class ReceiveStream:
         if offset > self.received:
             self._missing(now)
             return False
+        if self._final is not None and to > self._final.offset:
+            raise Invalid(f"a skip to {to}, after an end at {self._final.offset}")
         if to <= self.received:
             return False
-        self.skipped.append((self.received, to))
+        self._note_skipped(to)
         self.start = to
-        self.limit += to - self.received  # nobody has to hold what never came
-        self.consumed += to - self.received
-        self._granted = max(self._granted, self.limit)
+        self.consumed += to - self.received  # nobody has to hold what never came
+        self.limit = max(self.limit, self.consumed + self.window)
         self._advance(to)
+        if self.ended is None:
+            self.restate()  # the sender counts the skip against its credit
         return True
 
     def receive_end(self, end: End, *, now: float) -> None:
@@ -243,9 +247,15 @@ class ReceiveStream:
         """Bytes received and not yet consumed; never more than `window`."""
         return self.received - self.consumed
 
+    def _note_skipped(self, to: int) -> None:
+        """At most `SKIPS` ranges, adjacent ones joined; the last one then grows over what came
+        between, which tells too much rather than too little."""
+        if self.skipped and (self.skipped[-1][1] == self.received or len(self.skipped) == SKIPS):
+            self.skipped[-1] = (self.skipped[-1][0], to)
+        else:
+            self.skipped.append((self.received, to))
+
     def _advance(self, to: int) -> None:
-        if to == self.received:
-            return
         self.received = to
         self._hole = None
         self._settle()
@@ -257,15 +267,16 @@ class ReceiveStream:
             self.restate()
 
     def _missing(self, now: float) -> None:
-        """Ask for the first missing byte: once per hole, again if a second passes in vain."""
+        """Ask for the first missing byte: once per hole, and again after 1, 2, 4 ... seconds in
+        vain, because on a slow path what is in flight behind the hole comes for many seconds."""
         asked = 0
-        if self._hole is not None and self._hole[0] == self.received:
-            _, asked, when = self._hole
-            if now - when < REWIND_AGAIN:
+        if self._hole is not None:  # always at `received`: `_advance` forgets it
+            asked, when = self._hole
+            if now - when < REWIND_AGAIN * 2 ** (asked - 1):
                 return
         if asked >= SAME_HOLE:
             raise Invalid(f"{asked} requests for offset {self.received} brought nothing")
-        self._hole = (self.received, asked + 1, now)
+        self._hole = (asked + 1, now)
         self._answers.append(Rewind(self.id, self.n, self.received))
 
 

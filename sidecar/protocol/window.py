@@ -104,16 +104,22 @@ class ReceiveWindow:
 
     def receive(self, head: Head, *, now: float) -> None:
         """A message arrived. Totals that jump tell how many messages never did."""
-        self._received_messages += 1
+        if head.messages > self.seen_messages:  # not for one that carried only a `window`
+            self._received_messages += 1
         self.seen_bytes = max(self.seen_bytes, head.bytes)
         self.seen_messages = max(self.seen_messages, head.messages)
-        self.lost_messages = max(0, self.seen_messages - self._received_messages)
+        self.lost_messages = self.seen_messages - self._received_messages
         news_bytes = self.seen_bytes - self._stated.seen_bytes
         news_messages = self.seen_messages - self._stated.seen_messages
         if news_bytes >= STATE_AFTER_BYTES or news_messages * 2 >= self.size_messages:
             self._due = now
         elif news_messages:
             self._due = min(self._due, now + STATE_AFTER)
+
+    def resize(self, size_bytes: int, size_messages: int) -> None:
+        """Grant more or less at once from here on; what was granted stays granted."""
+        self.size_bytes = size_bytes
+        self.size_messages = size_messages
 
     def hold(self, size: int) -> None:
         """`size` bytes of a message wait for a slow consumer: the window does not open for them."""
