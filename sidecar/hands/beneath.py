@@ -23,6 +23,7 @@ import errno
 import os
 import re
 import stat
+import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -91,10 +92,14 @@ class Beneath:
             raise
         self._roots = (os.path.abspath(name), self.path)
         self._form: Form = KernelForm(self.root) if self.has_openat2 else WalkForm(self.root)
+        self._lock = threading.Lock()  # held for a few instructions only
+        self._users = 1  # calls that use `root` now, and ourselves until `close`
+        self._is_closed = False
 
     def close(self) -> None:
         """Release the root; descriptors that were handed out stay good."""
-        os.close(self.root)
+        self._is_closed = True
+        self._leave()
 
     def relative(self, path: Path) -> bytes:
         return relative(path, self._roots)
@@ -102,12 +107,15 @@ class Beneath:
     def resolve(self, path: Path, *, follow: bool = True) -> int:
         """An O_PATH descriptor; with `follow=False` of the last name itself if it is a link."""
         name = self.relative(path)
+        self._enter()
         try:
             return self._form.resolve(name, follow=follow)
         except OSError as error:
             if error.errno == errno.EXDEV:
                 raise Outside(path) from None
             raise from_os_error(error, path) from None
+        finally:
+            self._leave()
 
     @contextmanager
     def resolved(self, path: Path, *, follow: bool = True) -> Iterator[int]:
@@ -131,6 +139,20 @@ class Beneath:
                 yield Place(descriptor, name, has_slash)
         finally:
             os.close(descriptor)
+
+    def _enter(self) -> None:
+        """Keep the root open: once closed its number may be another directory's, and a thread
+        that nobody waits for any more would resolve beneath that."""
+        with self._lock:
+            if self._is_closed:
+                raise CallError(Code.HANDS_AWAY, "hands is closing")
+            self._users += 1
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                os.close(self.root)
 
 
 class KernelForm:
