@@ -36,7 +36,7 @@ from sidecar.protocol.channel_events import (
     State,
     Timing,
 )
-from sidecar.protocol.publish import Outcome, Publish, Settled
+from sidecar.protocol.publish import Outcome, Publish, Settled, Source
 from sidecar.protocol.ratelimit import RateLimit
 from sidecar.protocol.unacked import Room
 from sidecar.protocol.webpubsub.frames import Codec, Message
@@ -52,18 +52,6 @@ YIELD_MESSAGES = 16  # read or written in a row
 YIELD_BYTES = 64 * 1024  # written in a row
 
 _log = logging.getLogger(__name__)
-
-
-class Source(Protocol):
-    """What feeds the channel."""
-
-    def next_publish(self, *, now: float, urgent_only: bool) -> Publish | None:
-        """The publish that goes next, or None if nothing is ready.
-
-        With `urgent_only` the bounds leave room for control and keystrokes only. After None,
-        the source calls `Channel.wake` once it has something.
-        """
-        ...
 
 
 class Receiver(Protocol):

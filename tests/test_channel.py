@@ -590,9 +590,10 @@ class Flood(Side):
 async def test_the_event_loop_turns_between_any_two_chunks(hub: Hub) -> None:
     side = Flood()
     channel = make_channel(side, FreshTokens(hub, sidecar_grant("a")))
-    async with running(channel), anyio.create_task_group() as tasks:
+    async with anyio.create_task_group() as tasks:
         tasks.start_soon(side.watch_turns)
-        await until(lambda: side.handed_out > 100)
+        async with running(channel):
+            await until(lambda: side.handed_out > 100)
         tasks.cancel_scope.cancel()
     assert max(side.in_turn.values()) <= 2  # a turn may be counted before or after the writer
 

@@ -1,4 +1,4 @@
-"""What is handed to the channel to be published, and what became of it.
+"""What is handed to the channel to be published, by whom, and what became of it.
 
 Whoever hands over a `Publish` is told exactly once how it ended, by `settled`. LOST means that
 the hub may or may not have had it: its connection ended before an acknowledgement came, and the
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 
 class Outcome(StrEnum):
@@ -43,3 +44,15 @@ class Settled:
 
     settled: Callable[[Outcome], None]
     outcome: Outcome
+
+
+class Source(Protocol):
+    """What feeds the channel."""
+
+    def next_publish(self, *, now: float, urgent_only: bool) -> Publish | None:
+        """The publish that goes next, or None if nothing is ready.
+
+        With `urgent_only` the bounds leave room for control and keystrokes only. After None,
+        the source calls `Channel.wake` once it has something.
+        """
+        ...
