@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync
 from azure.messaging.webpubsubclient.aio import WebPubSubClient
 from azure.messaging.webpubsubclient.models import CallbackType
 from azure.messaging.webpubsubservice import WebPubSubServiceClient
-from tests.support.stack import PATIENCE, Stack, open_stack
+from stack import PATIENCE, Stack, open_stack
 
 from sidecar.clock import SystemClock
 from sidecar.hub import Hub
