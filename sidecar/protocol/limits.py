@@ -51,6 +51,7 @@ HOLD_TIME = 30.0  # a full spool waits for a silent owner; spool: then as `on_fu
 
 READ_BYTES = 1 * MIB  # one read of a file or spool; reader: truncate, the rest comes next
 DIGEST_CHUNKS = 8  # chunks waiting for the hashing thread; digest: hold back
+DIGEST_JOB_BYTES = 1 * MIB  # gathered for one job of that thread (half the chunks, if fewer)
 DIGEST_INLINE_BYTES = 4 * KIB  # hashed on the spot: a hop to the thread costs more (8 us)
 
 # Streams ---------------------------------------------------------------------------------
