@@ -46,7 +46,7 @@ class _Record:
 
     key: bytes
     pid: int
-    ended: anyio.Event = field(default_factory=anyio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     exit: Exit | None = None
     pidfd: int | None = None
     has_survivors: bool = False  # others in its group when it was reaped

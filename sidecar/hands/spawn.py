@@ -18,7 +18,7 @@ import posixpath
 import stat
 import subprocess
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sidecar.errors import CallError, Code, Invalid, from_os_error, show_path
@@ -70,34 +70,40 @@ def command_of(program: Program, base: dict[bytes, bytes]) -> Command:
 
 def start(command: Command, directory: int) -> Child:
     """Start it in `directory` (a descriptor). Raises `OSError`; then nothing was started."""
-    with ExitStack() as ours, ExitStack() as childs:
-        stdin = None
-        source = subprocess.DEVNULL
-        if command.stdin:
-            source, stdin = os.pipe2(os.O_CLOEXEC)
-            _closing(childs, source)
-            _closing(ours, stdin)
-            os.set_blocking(stdin, False)
-        stdout, to_stdout = _output(ours, childs)
-        stderr, to_stderr = _output(ours, childs)
+    pipes: list[tuple[int, int]] = []  # (read end, write end): stdout, stderr, perhaps stdin
+    try:
+        for _ in range(3 if command.stdin else 2):
+            pipes.append(os.pipe2(os.O_CLOEXEC))
         before = _ticks()
         child = subprocess.Popen(
             command.argv,
-            stdin=source,
-            stdout=to_stdout,
-            stderr=to_stderr,
+            stdin=pipes[2][0] if command.stdin else subprocess.DEVNULL,
+            stdout=pipes[0][1],
+            stderr=pipes[1][1],
             cwd=through_proc(directory),
             env=command.environment,
             start_new_session=True,
             close_fds=True,
         )
-        after = _ticks()
-        # The pid is ours to wait for. Left to itself, Popen would do so when it is collected,
-        # by which time another process may have the number.
-        child.returncode = 0
-        ours.pop_all()
-        start_time = after if before == after else _start_time(child.pid, after)
-        return Child(child.pid, start_time, stdin, stdout, stderr)
+    except BaseException:
+        for pipe in pipes:
+            _close(*pipe)
+        raise
+    after = _ticks()
+    # The pid is ours to wait for. Left to itself, Popen would do so when it is collected,
+    # by which time another process may have the number.
+    child.returncode = 0
+    start_time = after if before == after else _start_time(child.pid, after)
+    (stdout, to_stdout), (stderr, to_stderr), *rest = pipes
+    _close(to_stdout, to_stderr)
+    _tune(stdout)
+    _tune(stderr)
+    if not rest:
+        return Child(child.pid, start_time, None, stdout, stderr)
+    from_stdin, stdin = rest[0]
+    _close(from_stdin)
+    os.set_blocking(stdin, False)
+    return Child(child.pid, start_time, stdin, stdout, stderr)
 
 
 def explain(error: OSError, command: Command, directory: int) -> CallError:
@@ -191,19 +197,16 @@ def _start_time(pid: int, otherwise: int) -> int:
     return member.start_time if member else otherwise
 
 
-def _output(ours: ExitStack, childs: ExitStack) -> tuple[int, int]:
-    """A pipe for what a program writes: our end and the child's."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    _closing(ours, reader)
-    _closing(childs, writer)
+def _tune(reader: int) -> None:
+    """After the start, so that it costs no time while the program is being loaded."""
     os.set_blocking(reader, False)
     with suppress(OSError):  # EPERM: the user's pages for pipes are used up (pipe(7))
         fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-    return reader, writer
 
 
-def _closing(stack: ExitStack, descriptor: int) -> None:
-    stack.callback(os.close, descriptor)
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _os_error(number: int) -> OSError:

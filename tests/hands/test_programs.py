@@ -328,6 +328,26 @@ async def test_too_many_arguments_are_a_limit(hands: LocalHands) -> None:
     assert caught.value.code == Code.LIMIT
 
 
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+async def test_without_descriptors_nothing_starts_and_none_is_lost(
+    hands: LocalHands, monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
+    made = []
+
+    def scarce(flags: int) -> tuple[int, int]:
+        if len(made) == allowed:
+            raise OSError(24, "Too many open files")
+        made.append(pipe2(flags))
+        return made[-1]
+
+    pipe2 = os.pipe2
+    monkeypatch.setattr(os, "pipe2", scarce)
+    with pytest.raises(CallError) as caught:
+        await hands.spawn(Program(argv=["cat"], stdin=True), key=KEY)
+    assert caught.value.code == Code.LIMIT
+    assert await hands.running() == []
+
+
 async def test_a_key_is_used_once(hands: LocalHands) -> None:
     await hands.spawn(Program(argv=["true"]), key=KEY)
     for _ in range(2):
