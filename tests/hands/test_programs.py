@@ -332,7 +332,7 @@ async def test_too_many_arguments_are_a_limit(hands: LocalHands) -> None:
 async def test_without_descriptors_nothing_starts_and_none_is_lost(
     hands: LocalHands, monkeypatch: pytest.MonkeyPatch, allowed: int
 ) -> None:
-    made = []
+    made: list[tuple[int, int]] = []
 
     def scarce(flags: int) -> tuple[int, int]:
         if len(made) == allowed:
