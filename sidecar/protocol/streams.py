@@ -34,7 +34,7 @@ from sidecar.protocol.envelope import (
 
 BLOCKED_AFTER = 1.0  # seconds without progress before `blocked`
 SAME_HOLE = 8  # rewinds to one offset before the stream counts as broken
-GRANT_STEP = 128 * 1024  # bytes; credit is restated at the latest after this much
+GRANT_STEP = 384 * 1024  # bytes consumed, or half of a small window: then credit is restated
 REWIND_AGAIN = 1.0  # seconds until a rewind that changed nothing is repeated; doubles
 SKIPS = 64  # ranges of missing bytes that a receiver remembers
 

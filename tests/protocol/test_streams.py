@@ -230,13 +230,13 @@ def test_credit_is_restated_after_half_a_window() -> None:
     assert stream.waiting == 5
 
 
-def test_credit_of_a_large_window_is_restated_after_128_kib() -> None:
+def test_credit_of_a_large_window_is_restated_after_384_kib() -> None:
     stream = receiving(window=1 << 20)
     stream.receive_data(0, b"x" * (1 << 20), now=0.0)
-    stream.consume(128 * 1024 - 1)
+    stream.consume(384 * 1024 - 1)
     assert stream.answers() == []
     stream.consume(1)
-    assert stream.answers() == [Credit(ID, 1, 1 << 20, (1 << 20) + 128 * 1024)]
+    assert stream.answers() == [Credit(ID, 1, 1 << 20, (1 << 20) + 384 * 1024)]
 
 
 def test_the_end_is_answered_with_what_was_received() -> None:

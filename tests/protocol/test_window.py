@@ -106,10 +106,18 @@ def test_what_was_seen_is_stated_after_20_ms() -> None:
     assert window.next_deadline() == pytest.approx(35.02)
 
 
-def test_128_kib_are_stated_at_once() -> None:
+def test_384_kib_are_stated_at_once() -> None:
+    window = ReceiveWindow(4 << 20, 10, now=0.0)
+    window.receive(Head(A, 384 * 1024 - 1, 1), now=5.0)
+    assert window.statement(now=5.0) is None
+    window.receive(Head(A, 384 * 1024, 2), now=5.0)
+    assert window.statement(now=5.0) == Window(393216, 2, (4 << 20) + 393216, 12)
+
+
+def test_a_quarter_of_a_small_window_is_stated_at_once() -> None:
     window = receiving()
-    window.receive(Head(A, 128 * 1024, 1), now=5.0)
-    assert window.statement(now=5.0) == Window(131072, 1, (1 << 20) + 131072, 11)
+    window.receive(Head(A, 256 * 1024, 1), now=5.0)
+    assert window.statement(now=5.0) == Window(262144, 1, (1 << 20) + 262144, 11)
 
 
 def test_half_the_messages_are_stated_at_once() -> None:
