@@ -1,0 +1,42 @@
+"""`sidecar dev`: hub, sidecar and everything between them, on one folder of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import click
+
+ENDED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
+
+
+@click.command()
+@click.argument("path", default=".", type=click.Path(exists=True, file_okay=False))
+@click.option("--port", default=0, metavar="PORT", help="Port of the hub. Default: a free one.")
+def dev(path: str, port: int) -> int:
+    """Serve a folder (default: this one): an embedded hub, a sidecar, and tokens for the other
+    verbs, until Ctrl-C. Shows what happens.
+
+    The hub listens on the loopback address only. Programs get the environment of this command,
+    less what begins with SIDECAR_.
+
+    \b
+    Examples:
+      sidecar dev                       this folder
+      sidecar dev ~/work                another one
+      sidecar exec -- make test         then, in another terminal
+    """
+    from sidecar.cli import loop, profiles
+    from sidecar.cli.dev.stage import serve_folder
+
+    folder = Path(os.path.realpath(path))
+    run = profiles.run_id_of(folder)
+    with (
+        profiles.claim(run, folder) as claim,
+        tempfile.TemporaryDirectory(prefix="sidecar-dev-", ignore_cleanup_errors=True) as state,
+    ):
+        status = loop.run(partial(serve_folder, folder, run, claim, Path(state), port))
+    return 0 if status in ENDED else status

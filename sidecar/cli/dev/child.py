@@ -1,0 +1,130 @@
+"""The sidecar of `sidecar dev`: a child process, started again when it dies.
+
+It is what a sandbox would run, `sidecar run`, and so are its log and its exit status. It has a
+session of its own, because Ctrl-C is for us: we end it, and it drains while the hub still runs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+from anyio.abc import ByteReceiveStream, Process
+
+import sidecar
+from sidecar.cli.dev.screen import Screen
+from sidecar.protocol.backoff import Backoff
+
+DRAIN = 2.0  # seconds that it may take to send what is left
+END = 10.0  # seconds from TERM to KILL: its programs have 5 of them to end
+LIVED = 10.0  # seconds after which a death is not taken for a failure to start
+DEATHS = 5  # in a row, each within that time, until we give up
+FINAL = (77, 78)  # exit statuses that trying again does not mend
+LINE = 8192  # bytes; a longer line of the log is cut
+
+_LOG = re.compile(r"\S+Z (debug|info|warning|error|critical) ([\w.]+): (.*)", re.DOTALL)
+
+
+class SidecarFailed(Exception):
+    """The sidecar does not stay up; the sentence says how it ended."""
+
+
+class Supervisor:
+    """Keeps one `sidecar run` alive with `settings`, and shows its log."""
+
+    def __init__(self, settings: Mapping[str, str], screen: Screen) -> None:
+        self._settings = settings
+        self._screen = screen
+
+    async def run(self) -> None:
+        """Until cancelled; then the sidecar has ended too. Raises `SidecarFailed`."""
+        backoff = Backoff(random.random, first=0.25, longest=5.0)
+        deaths = 0
+        while True:
+            began = anyio.current_time()
+            status = await self._run_once()
+            if anyio.current_time() - began >= LIVED:
+                deaths = 0
+                backoff.reset()
+            deaths += 1
+            how = _describe(status)
+            if status in FINAL or deaths >= DEATHS:
+                raise SidecarFailed(f"the sidecar {how}" + (f", {deaths} times" * (deaths > 1)))
+            self._screen.warn(f"the sidecar {how}; starting it again")
+            await anyio.sleep(backoff.next())
+
+    async def _run_once(self) -> int:
+        process = await anyio.open_process(
+            [sys.executable, "-m", "sidecar", "run", "--with-parent", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_environment(self._settings),
+            # `python -m` looks here first, so that it is the same sidecar that runs `dev`.
+            cwd=Path(sidecar.__path__[0]).parent,
+            start_new_session=True,
+        )
+        try:
+            assert process.stdout is not None
+            await _each_line(process.stdout, self._show)
+            return await process.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _end(process)
+
+    def _show(self, line: str) -> None:
+        """A line of its log: the time is ours, what is wrong stands out."""
+        match = _LOG.match(line)
+        if match is None:
+            self._screen.warn(line)
+            return
+        level, name, message = match.groups()
+        if level in ("debug", "info"):
+            self._screen.note(name, message)
+        else:
+            self._screen.warn(message)
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Ours, with `settings` in place of our own settings."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+    return ours | {f"SIDECAR_{name.upper()}": value for name, value in settings.items()}
+
+
+async def _each_line(stream: ByteReceiveStream, show: Callable[[str], None]) -> None:
+    """Until the stream ends. A process may end within a line, or print one without end."""
+    buffer = b""
+    with suppress(anyio.EndOfStream):
+        while True:
+            *lines, buffer = (buffer + await stream.receive()).split(b"\n")
+            for line in lines:
+                show(line[:LINE].decode(errors="replace"))
+            if len(buffer) > LINE:
+                show(buffer[:LINE].decode(errors="replace"))
+                buffer = b""
+    if buffer:
+        show(buffer.decode(errors="replace"))
+
+
+async def _end(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    with anyio.move_on_after(END):
+        await process.wait()
+    if process.returncode is None:
+        process.kill()
+    await process.aclose()
+
+
+def _describe(status: int) -> str:
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"ended with status {status}"

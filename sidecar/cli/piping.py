@@ -1,0 +1,199 @@
+"""Our standard streams and those of a program in the sandbox, tied together.
+
+Bytes pass untouched. A slow reader of ours holds the program up (`on_full: hold`), as a pipe
+would. Writing may block, so it is done in a thread; reading waits until there is something, so
+that a program which ends before our input does is not waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+import anyio.to_thread
+
+from sidecar.cli.output import complain, show_json, text_or_bytes
+from sidecar.cli.target import Target, attached
+from sidecar.client import CallError, Completed, Process, Run
+
+if TYPE_CHECKING:
+    from sidecar.cli.exec import Order
+
+CHUNK = 64 * 1024
+JSON_BYTES = 16 * 1024 * 1024  # of each output, kept for --json
+LAST_WAIT = 12.0  # seconds for the end of a program that was told to end: TERM, 5 s, KILL
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How it ended: of these, one is set."""
+
+    completed: Completed | None = None
+    error: CallError | None = None
+    signal: int | None = None  # that we got
+    failure: OSError | None = None  # of our own output
+
+
+class Sink(Protocol):
+    """Where the program's output goes."""
+
+    async def write(self, n: int, data: bytes) -> None: ...
+
+
+class OwnOutput:
+    """Our own stdout and stderr."""
+
+    async def write(self, n: int, data: bytes) -> None:
+        await write_all(n, data)
+
+
+class Collected:
+    """Kept for --json, within bounds."""
+
+    def __init__(self) -> None:
+        self.kept = {1: bytearray(), 2: bytearray()}
+        self.dropped = {1: 0, 2: 0}
+
+    async def write(self, n: int, data: bytes) -> None:
+        room = JSON_BYTES - len(self.kept[n])
+        self.kept[n] += data[:room]
+        self.dropped[n] += max(0, len(data) - room)
+
+
+async def carry_out(target: Target, order: Order) -> Outcome:
+    """Attach, run the program to its end, and give way to signals at any moment."""
+    outcome = Outcome()
+    sink = Collected() if order.as_json else OwnOutput()
+    async with _signals(outcome) as scope, attached(target) as run:
+        await _run(run, order, sink, outcome, scope)
+    if isinstance(sink, Collected) and outcome.signal is None:
+        _show(outcome, sink)
+    return outcome
+
+
+class _Interrupt:
+    """What a signal does now: before there is a program, cut everything short."""
+
+    def __init__(self, cut: Callable[[], None]) -> None:
+        self.first = cut
+        self.cut = cut
+
+
+@asynccontextmanager
+async def _signals(outcome: Outcome) -> AsyncIterator[_Interrupt]:
+    """The first signal is passed on gently, the second cuts everything short."""
+    failure: Exception | None = None
+
+    async def watch() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            async for number in signals:
+                act = interrupt.first if outcome.signal is None else interrupt.cut
+                outcome.signal = outcome.signal or number
+                act()
+
+    async with anyio.create_task_group() as group:
+        interrupt = _Interrupt(group.cancel_scope.cancel)
+        group.start_soon(watch)
+        try:
+            yield interrupt
+        except Exception as error:
+            failure = error  # raised below, so that the task group does not wrap it
+        group.cancel_scope.cancel()
+    if failure is not None and outcome.signal is None:
+        raise failure
+
+
+async def _run(run: Run, order: Order, sink: Sink, outcome: Outcome, interrupt: _Interrupt) -> None:
+    async with (
+        run.process(
+            order.program,
+            cwd=order.cwd,
+            env=order.env,
+            stdin=order.stdin,
+            timeout=order.timeout,
+            on_full="hold",
+        ) as process,
+        anyio.create_task_group() as group,
+    ):
+
+        def end() -> None:
+            process.cancel()
+            group.cancel_scope.deadline = anyio.current_time() + LAST_WAIT
+
+        interrupt.first = end
+        if order.stdin:
+            group.start_soon(feed, process)
+        try:
+            async for n, data in process.output():
+                await sink.write(n, data)
+            outcome.completed = await process.wait()
+        except CallError as error:
+            outcome.error = error
+        except OSError as error:
+            outcome.failure = error
+        group.cancel_scope.cancel()
+
+
+def _show(outcome: Outcome, sink: Collected) -> None:
+    """The result of --json; `exit` is the exit status as a shell has it."""
+    answer: dict[str, object] = {}
+    if outcome.error is not None:
+        answer["error"] = {"code": str(outcome.error.code), "message": outcome.error.message}
+    if outcome.completed is not None:
+        done = outcome.completed
+        answer |= {"status": done.status, "signal": done.signal, "duration": done.duration}
+    for n, name in ((1, "stdout"), (2, "stderr")):
+        answer[name] = text_or_bytes(bytes(sink.kept[n]))
+    dropped = {name: sink.dropped[n] for n, name in ((1, "stdout"), (2, "stderr"))}
+    show_json(answer | {"dropped": dropped})
+
+
+# Standard input ------------------------------------------------------------------------------
+
+
+def stdin_is_for_us() -> bool:
+    """Whether there is input to pass on: not from a terminal, where programs would wait for it."""
+    return sys.stdin is not None and not os.isatty(0)
+
+
+async def feed(process: Process) -> None:
+    """Our standard input to the program, with its end, until either side has enough."""
+    try:
+        async for data in read_chunks(0):
+            await process.write(data)
+    except anyio.BrokenResourceError:
+        return  # it reads no more
+    except OSError as error:
+        complain(f"standard input ends here: {error.strerror}")
+    process.close_stdin()
+
+
+async def read_chunks(fd: int) -> AsyncIterator[bytes]:
+    """Bytes from a descriptor as they come, until its end. Cancelling never waits for them."""
+    mode = os.fstat(fd).st_mode
+    never_waits = stat.S_ISREG(mode) or os.path.samestat(os.fstat(fd), os.stat(os.devnull))
+    while True:
+        if not never_waits:
+            await anyio.wait_readable(fd)
+        data = await anyio.to_thread.run_sync(os.read, fd, CHUNK)
+        if not data:
+            return
+        yield data
+
+
+async def write_all(fd: int, data: bytes) -> None:
+    """All of `data`. When cancelled, the thread is left to itself, for it may wait for ever."""
+
+    def work() -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
