@@ -16,6 +16,7 @@ from sidecar.cli.demo.child import DRAIN, Child, DemoError, sidecar_child
 from sidecar.cli.demo.faults import sidecar_command
 from sidecar.cli.demo.follower import Follower
 from sidecar.cli.demo.screen import Screen
+from sidecar.cli.demo.sockets import Listener, listening_sockets
 from sidecar.client import CallError, Controller, Run
 from sidecar.hub import Address, Hub, serve
 from sidecar.protocol.names import Subject, controller_grant, sidecar_grant
@@ -39,6 +40,7 @@ class Stage:
     follower: Follower
     workspace: Path
     scratch: Path  # a folder for this side's own files
+    earlier: list[Listener]  # what listened on this machine before the sidecar was started
     broken: str | None = None  # the line whose promise is to be broken
 
     def breaks(self, name: str) -> bool:
@@ -59,6 +61,7 @@ async def open_stage(folder: Path, screen: Screen, broken: str | None) -> AsyncI
     hub = Hub()
     async with serve(hub) as address:
         secret = hub.mint(sidecar_grant(SUBJECT.run), lifetime=TOKEN_LIFE)
+        earlier = await anyio.to_thread.run_sync(listening_sockets)
         await anyio.to_thread.run_sync(_furnish, workspace, scratch, token, secret)
         settings = {
             "run": SUBJECT.run,
@@ -76,7 +79,16 @@ async def open_stage(folder: Path, screen: Screen, broken: str | None) -> AsyncI
             screen.say(f"hub at {address.client_url}, sidecar in process {child.pid}")
             async with Follower.follow(run, skip_one=broken == "events") as follower:
                 yield Stage(
-                    screen, hub, child, controller, run, follower, workspace, scratch, broken
+                    screen=screen,
+                    hub=hub,
+                    child=child,
+                    controller=controller,
+                    run=run,
+                    follower=follower,
+                    workspace=workspace,
+                    scratch=scratch,
+                    earlier=earlier,
+                    broken=broken,
                 )
 
 

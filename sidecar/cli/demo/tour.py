@@ -84,7 +84,7 @@ async def _take(step: Step, stage: Stage) -> list[Line]:
     with anyio.move_on_after(STEP_TIME):
         try:
             return await step.take(stage)
-        except (CallError, ProgramFailed) as error:
+        except (CallError, ProgramFailed, OSError) as error:
             why = str(error)
     if stage.child.has_ended:
         raise DemoError(f"the sidecar ended\n{await stage.child.last_words()}")
