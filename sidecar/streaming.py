@@ -21,7 +21,7 @@ import anyio
 from sidecar.bell import Bell
 from sidecar.clock import Clock
 from sidecar.digest import Digest
-from sidecar.errors import CallError, Code, Started
+from sidecar.errors import CallError, Code, Started, default_retry
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.calls import defect
 from sidecar.protocol.ids import show
@@ -207,11 +207,8 @@ class Sender:
         if parts:
             self._lane.offer(Item(b"".join(parts), lost=partial(self._lost, at)))
             self._wake_channel()
-        is_last = piece.ended and len(data) == len(piece.data)
-        if is_last:
-            self.final = stream.next
         await self._digest.ready()
-        if is_last and epoch == self._epoch:
+        if piece.ended and len(data) == len(piece.data) and epoch == self._epoch:
             await self._end(epoch)
 
     async def _end(self, epoch: int) -> None:
@@ -303,7 +300,7 @@ class Receiver:
                 self.stream.receive_end(envelope, now=now)
             case wire.Blocked():
                 self.stream.restate()
-            case wire.Reset():
+            case wire.Reset() if self.stream.ended is None:
                 self.error = _error_of(envelope)
 
     def _queue(self, data: bytes) -> None:
@@ -396,4 +393,6 @@ class Receiver:
 
 
 def _error_of(reset: wire.Reset) -> CallError:
-    return wire.error_from({"code": reset.code, "message": reset.message, "started": "yes"})
+    error = wire.error_from({"code": reset.code, "message": reset.message, "started": "yes"})
+    error.retry = default_retry(error.code)
+    return error
