@@ -57,6 +57,11 @@ class Answers:
         self.refused += 1
         self.send(calls.failure(id, error, seq=self._last_seq()), origin)
 
+    def stored(self, result: wire.Result, origin: Origin) -> None:
+        """A result that was kept, and that its streams were not."""
+        for envelope in (result, *calls.gone_streams(result)):
+            self.send(envelope, origin)
+
     def stray(self, envelope: Any, origin: Origin) -> None:
         """Something for a stream that is not here. Credit for one that has ended needs no
         answer."""
@@ -92,4 +97,4 @@ class Answers:
         elif receipt.answer is None:
             self.refuse(id, calls.answer_gone(id), origin)
         else:
-            self.send(calls.stored_result(receipt.answer), origin)
+            self.stored(calls.stored_result(receipt.answer), origin)

@@ -17,7 +17,7 @@ from sidecar.errors import CallError, Code, LimitExceeded
 from sidecar.hands.interface import Hands
 from sidecar.policy import Policy
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.limits import STREAM_CREDIT, STREAMS
+from sidecar.protocol.limits import HOLD_TIME, STREAM_CREDIT, STREAMS
 from sidecar.protocol.names import Scope
 from sidecar.protocol.streams import ReceiveStream, SendStream
 from sidecar.spool import SpoolBudget
@@ -45,6 +45,7 @@ class Means:
     state_folder: Path  # for spools
     spools: SpoolBudget
     facts: Callable[[], Mapping[str, Any]]  # what `sidecar.info` answers
+    hold_time: float = HOLD_TIME  # seconds that a full spool waits for a silent owner
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
@@ -27,6 +27,7 @@ from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import Attachment
 from sidecar.protocol.effects import Effect
 from sidecar.protocol.ids import show
+from sidecar.protocol.names import Scope
 from sidecar.protocol.receipts import Conflict, Expired, Fenced, New, Repeat, State
 from sidecar.receipts import Receipts
 from sidecar.streaming import BytesSource, Sender
@@ -128,8 +129,7 @@ class Dispatcher:
             start_sender=self._start_sender,
             on_started=lambda: self._mark_started(open_call),
         )
-        open_call = OpenCall(context, digest, origin)
-        self._open[call.id] = open_call
+        open_call = self._open[call.id] = OpenCall(context, digest, origin)
         self._start(self._serve, open_call, call)
 
     def cancel(self, id: bytes, origin: Origin) -> None:
@@ -137,6 +137,8 @@ class Dispatcher:
         known = self._open.get(id)
         if known is None:
             self._start(self._answers.fence, id, origin)
+        elif not _may_touch(known, origin):
+            self._answers.refuse(id, calls.not_yours(id), origin)
         elif known.result is None:
             known.scope.cancel()
 
@@ -145,6 +147,9 @@ class Dispatcher:
         known = self._open.get(ask.id)
         if known is None:
             self._start(self._answers.recall, ask.id, origin)
+            return
+        if not _may_touch(known, origin):
+            self._answers.refuse(ask.id, calls.not_yours(ask.id), origin)
             return
         self._move(known, origin)
         for n, sender in known.context.senders.items():
@@ -182,11 +187,21 @@ class Dispatcher:
                 for sender in call.context.senders.values():
                     sender.bind(None)
 
+    def next_deadline(self) -> float | None:
+        """When `sweep` has something to give up."""
+        lonely = [
+            call.lonely_since
+            for call in self._open.values()
+            if call.lonely_since is not None and call.result is not None
+        ]
+        return min(lonely) + limits.STREAM_WAIT if lonely else None
+
     def sweep(self, *, now: float) -> None:
         """Give up streams that nobody asked for in ten minutes."""
         for id, call in list(self._open.items()):
             lonely = call.lonely_since
-            if lonely is not None and now - lonely > limits.STREAM_WAIT and call.result:
+            if lonely is not None and now >= lonely + limits.STREAM_WAIT and call.result:
+                call.lonely_since = None
                 gone = CallError(Code.CANCELLED, "nobody asked for this stream in ten minutes")
                 for sender in call.context.senders.values():
                     sender.stop(gone)
@@ -216,16 +231,16 @@ class Dispatcher:
             arguments = bound.parse(request.arguments)
             self._accept(call)
             value = await self._run(call, bound, arguments)
+            return self._result(call, value)
         except CallError as error:
             return calls.failure(request.id, error, seq=self._last_seq())
         except ExceptionGroup as group:
             found = group.subgroup(CallError)
             if found is None:
                 return self._defect(call, request)
-            return calls.failure(request.id, first_call_error(found), seq=self._last_seq())
+            return calls.failure(request.id, calls.first_of(found), seq=self._last_seq())
         except Exception:
             return self._defect(call, request)
-        return self._result(call, value)
 
     def _defect(self, call: OpenCall, request: wire.Call) -> wire.Result:
         """Ours, not the caller's: to be called while the exception is handled."""
@@ -282,29 +297,23 @@ class Dispatcher:
         raise calls.too_late(call.context.id, started=call.started)
 
     def _result(self, call: OpenCall, value: dict[str, Any]) -> wire.Result:
-        context = call.context
-        encoded: bytes | None = wire.dumps(value)
-        assert encoded is not None
-        if len(encoded) > INLINE_BYTES:
-            try:
-                context.send(RESULT_STREAM, BytesSource(encoded))
-            except CallError as error:
-                return calls.failure(context.id, error)
-            encoded = None
-        streams = {
-            n: [sender.final, sender.sha256]
-            for n, sender in context.senders.items()
-            if sender.final is not None and sender.error is None
-        }
-        return wire.Result(context.id, encoded, None, streams, self._last_seq())
+        encoded = wire.dumps(value)
+        if len(encoded) <= INLINE_BYTES:
+            return wire.Result(call.context.id, encoded, seq=self._last_seq())
+        call.context.send(RESULT_STREAM, BytesSource(encoded))
+        return wire.Result(call.context.id, seq=self._last_seq())
 
     async def _end(self, call: OpenCall, result: wire.Result) -> None:
         """Store the answer, then send it. Shielded: an observed outcome is not lost."""
-        if call.is_new:
-            stored = None if RESULT_STREAM in call.context.senders else calls.storable(result)
-            with anyio.CancelScope(shield=True):
-                wall = self._means.clock.wall()
-                await self._receipts.end(call.context.id, stored, now_wall=wall)
+        if not call.is_new:
+            call.result = result
+            self._answers.stored(result, call.origin)
+            return
+        result = replace(result, streams=_ends(call.context))
+        stored = None if RESULT_STREAM in call.context.senders else calls.storable(result)
+        with anyio.CancelScope(shield=True):
+            wall = self._means.clock.wall()
+            await self._receipts.end(call.context.id, stored, now_wall=wall)
         call.result = result
         self.counts["ended" if result.error is None else "failed"] += 1
         self._answers.send(result, call.origin)
@@ -370,10 +379,17 @@ class Dispatcher:
         self._group.start_soon(function, *arguments)
 
 
-def first_call_error(group: BaseExceptionGroup[CallError]) -> CallError:
-    """The first of the errors that a handler's task group collected."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, CallError)
-    return error
+def _ends(context: CallContext) -> dict[int, list[Any]]:
+    """Of each stream: where it ends and its digest. Without a digest it still goes on, and the
+    offset is only where it is."""
+    return {
+        n: [s.stream.high, None] if s.final is None or s.sha256 is None else [s.final, s.sha256]
+        for n, s in context.senders.items()
+        if s.error is None
+    }
+
+
+def _may_touch(call: OpenCall, origin: Origin) -> bool:
+    """Ids are no secret: they stand in events. Who may only watch must not stop or take over
+    the call of somebody who may act."""
+    return origin.scope is Scope.FULL or call.context.scope is Scope.WATCH

@@ -150,6 +150,8 @@ class Exchange:
     ) -> None:
         attachment = self._attachments.find(head.attachment)
         if attachment is None or attachment.scope is not scope:
+            if envelopes == [wire.Detach()]:
+                return  # it has gone already, and nobody has to attach anew for it
             self._drop("attachment", "a message of an attachment that is not known here", now)
             return
         attachment.heard = now
@@ -318,7 +320,8 @@ class Exchange:
         self._arm(now)
 
     def _arm(self, now: float) -> None:
-        times = [self._attachments.next_deadline()]
+        assert self._dispatcher is not None
+        times = [self._attachments.next_deadline(), self._dispatcher.next_deadline()]
         for attachment in self._attachments.all():
             if attachment.outbox.is_held:
                 times.append(attachment.outbox.window.blocked_at)

@@ -8,6 +8,7 @@ own uid and root only. Neither opens a network port.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import struct
@@ -50,24 +51,33 @@ class LocalSocket:
 
     async def _serve(self, stream: SocketStream) -> None:
         async with self._limit, stream:
-            if self._admin and not _may_administer(stream):
-                await _reply(stream, {"error": "denied", "message": "not your sidecar"})
-                return
-            lines = BufferedByteReceiveStream(stream)
             try:
-                while True:
-                    with anyio.fail_after(IDLE):
-                        line = await lines.receive_until(b"\n", LINE_BYTES)
-                    await _reply(stream, await self._answer(line))
+                with anyio.fail_after(IDLE) as idle:
+                    await self._converse(stream, idle)
             except (anyio.IncompleteRead, anyio.BrokenResourceError, TimeoutError):
                 return
+
+    async def _converse(self, stream: SocketStream, idle: anyio.CancelScope) -> None:
+        """Until the other side hangs up, breaks a rule, or `idle` ends it."""
+        if self._admin and not _may_administer(stream):
+            await _reply(stream, {"error": "denied", "message": "not your sidecar"})
+            return
+        lines = BufferedByteReceiveStream(stream)
+        while True:
+            try:
+                line = await lines.receive_until(b"\n", LINE_BYTES)
             except anyio.DelimiterNotFound:
                 await _reply(stream, _wrong(f"a request of more than {LINE_BYTES} bytes"))
+                return
+            idle.deadline = math.inf  # the operation takes the time that it takes
+            answer = await self._answer(line)
+            idle.deadline = anyio.current_time() + IDLE
+            await _reply(stream, answer)
 
     async def _answer(self, line: bytes) -> Mapping[str, Any]:
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # nested too deep for the parser
             return _wrong("a request is one JSON object a line")
         if not isinstance(request, dict):
             return _wrong(f"a request is a JSON object, got {type(request).__name__}")

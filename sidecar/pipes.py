@@ -17,6 +17,7 @@ import termios
 
 import anyio
 
+from sidecar.bell import Bell
 from sidecar.spool import Spool
 
 READ_SIZE = 256 * 1024
@@ -29,6 +30,8 @@ class PipeReader:
 
     def __init__(self, fd: int, spool: Spool) -> None:
         self.finished = anyio.Event()
+        self.taken = 0  # bytes that went into the spool
+        self.progress = Bell()  # rung when `taken` grows, and when reading ends
         self._fd = fd
         self._spool = spool
         self._loop = asyncio.get_running_loop()
@@ -36,23 +39,24 @@ class PipeReader:
         self._is_read = False
         self._is_discarding = False
         self._needs_room = anyio.Event()
-        self._quiet_since: float = self._loop.time()
         self._listen()
 
     @property
-    def quiet(self) -> float:
-        """Seconds since something was last read."""
-        return self._loop.time() - self._quiet_since
+    def is_over(self) -> bool:
+        """Whether nothing more will go into the spool."""
+        return self._is_discarding or self.finished.is_set()
 
     async def run(self) -> None:
         """Waits for room whenever the spool has none. Until the end; cancelling stops."""
         try:
-            while not self.finished.is_set() and not self._is_discarding:
+            while not self.is_over:
                 await self._needs_room.wait()
                 self._needs_room = anyio.Event()
-                if not self.finished.is_set() and not self._is_discarding:
+                if not self.is_over:
                     await self._spool.wait_room()
                     self._listen()
+        except anyio.ClosedResourceError:
+            self.discard()  # nobody wants it any more
         finally:
             if not self._is_discarding:
                 self.stop()
@@ -69,27 +73,33 @@ class PipeReader:
         os.close(self._fd)
         self.finished.set()
         self._needs_room.set()
+        self.progress.ring()
 
     def flush(self) -> None:
-        """Read now what is there: the program has ended, nothing is worth gathering for."""
+        """Read now what the pipe holds, and no more: the program has ended, so nothing is worth
+        gathering for, but a child of it may go on printing for ever."""
         if self._timer is not None:
             self._timer.cancel()
             self._listen()
-        while not self.finished.is_set() and self._is_read and self._on_readable():
-            pass
+        owed = self.waiting
+        while self._is_read and owed >= 0:
+            size = self._take()
+            if not size:
+                return
+            owed -= size
 
     @property
-    def is_empty(self) -> bool:
-        """Whether the pipe holds nothing that was not read."""
+    def waiting(self) -> int:
+        """Bytes in the pipe that were not read."""
         if self.finished.is_set():
-            return True
+            return 0
         waiting = bytearray(4)
         fcntl.ioctl(self._fd, termios.FIONREAD, waiting)
-        return int.from_bytes(waiting, sys.byteorder) == 0
+        return int.from_bytes(waiting, sys.byteorder)
 
     def discard(self) -> None:
         """Go on reading, so that whoever still writes does not die of SIGPIPE, and keep nothing."""
-        if self.finished.is_set() or self._is_discarding:
+        if self.is_over:
             return
         self._ignore()
         if self._timer is not None:
@@ -97,10 +107,11 @@ class PipeReader:
         self._is_discarding = True
         self._loop.add_reader(self._fd, self._throw_away)
         self._needs_room.set()
+        self.progress.ring()
 
     def _listen(self) -> None:
         self._timer = None
-        if not (self._is_read or self._is_discarding or self.finished.is_set()):
+        if not (self._is_read or self.is_over):
             self._is_read = True
             self._loop.add_reader(self._fd, self._on_readable)
 
@@ -109,25 +120,27 @@ class PipeReader:
             self._is_read = False
             self._loop.remove_reader(self._fd)
 
-    def _on_readable(self) -> bool:
-        """Whether there may be more at once."""
+    def _on_readable(self) -> None:
+        if 0 < self._take() < SMALL_READ:
+            self._ignore()
+            self._timer = self._loop.call_later(GATHER, self._listen)
+
+    def _take(self) -> int:
+        """Read once, as far as there is room; how many bytes came."""
         room = self._spool.room
         if room == 0:
             self._ignore()
             self._needs_room.set()
-            return False
+            return 0
         data = self._read(min(room, READ_SIZE))
         if not data:
             if data is not None:
                 self.stop()
-            return False
-        self._quiet_since = self._loop.time()
+            return 0
         self._spool.write(data)
-        if len(data) < SMALL_READ:
-            self._ignore()
-            self._timer = self._loop.call_later(GATHER, self._listen)
-            return False
-        return True
+        self.taken += len(data)
+        self.progress.ring()
+        return len(data)
 
     def _throw_away(self) -> None:
         if self._read(READ_SIZE) == b"":

@@ -55,6 +55,7 @@ class Parts:
     """A running sidecar, for whoever looks into it."""
 
     settings: Settings
+    means: Means
     exchange: Exchange
     dispatcher: Dispatcher
     channel: Channel
@@ -76,11 +77,12 @@ async def run(settings: Settings) -> int:
         hands = await stack.enter_async_context(
             LocalHands.open_root(settings.workspace, environment=environment)
         )
-        parts = _assemble(settings, hands, folder, SystemClock())
-        return await _serve(parts, hands, folder)
+        parts = assemble(settings, hands, folder, SystemClock())
+        return await _serve_until_told(parts, hands, folder)
 
 
-def _assemble(settings: Settings, hands: LocalHands, folder: Path, clock: Clock) -> Parts:
+def assemble(settings: Settings, hands: LocalHands, folder: Path, clock: Clock) -> Parts:
+    """Every part of a sidecar, connected; nothing runs yet."""
     incarnation = new_id(clock)
     identity = Identity(
         Subject(settings.run), incarnation, settings.generation, hands.form, trust="shared"
@@ -120,7 +122,9 @@ def _assemble(settings: Settings, hands: LocalHands, folder: Path, clock: Clock)
         rate=RateLimit(),
     )
     exchange.connect(dispatcher, channel.wake)
-    parts = Parts(settings, exchange, dispatcher, channel, journal, incarnation, clock.now(), clock)
+    parts = Parts(
+        settings, means, exchange, dispatcher, channel, journal, incarnation, clock.now(), clock
+    )
     emit("sidecar.started", {"version": __version__, "incarnation": incarnation})
     return parts
 
@@ -135,18 +139,15 @@ def token_provider(settings: Settings) -> TokenProvider:
     return FixedToken(token.url, token.value, allow_plain=settings.insecure)
 
 
-async def _serve(parts: Parts, hands: LocalHands, folder: Path) -> int:
+async def _serve_until_told(parts: Parts, hands: LocalHands, folder: Path) -> int:
     async def health(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return health_of(parts)
 
     exit_status = 0
     async with anyio.create_task_group() as group:
-        group.start_soon(parts.exchange.run)
-        group.start_soon(parts.dispatcher.run)
-        group.start_soon(parts.channel.run)
+        group.start_soon(serve, parts)
         group.start_soon(LocalSocket(folder / "admin.sock", {"health": health}, admin=True).run)
         group.start_soon(LocalSocket(folder / "agent.sock", {"health": health}).run)
-        group.start_soon(_load_catalogue, parts)
         log.info(
             "sidecar %s for run %s, incarnation %s, workspace %s",
             __version__,
@@ -158,6 +159,15 @@ async def _serve(parts: Parts, hands: LocalHands, folder: Path) -> int:
         exit_status = await _drain(parts)
         group.cancel_scope.cancel()
     return exit_status
+
+
+async def serve(parts: Parts) -> None:
+    """Dial, say hello, take calls: until cancelled."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(parts.exchange.run)
+        group.start_soon(parts.dispatcher.run)
+        group.start_soon(parts.channel.run)
+        group.start_soon(_load_catalogue, parts)
 
 
 async def _load_catalogue(parts: Parts) -> None:

@@ -81,14 +81,23 @@ class RemoteAttachment:
         """Attach, or attach anew: with a new nonce, until it is answered."""
         if self._is_closed:
             return
+        if self.is_attaching:  # what was asked is asked again, at once
+            self._ask_to_attach()
+            return
         self._nonce = secrets.token_bytes(16)
         self._request = self.attach_request(self._nonce, self._window())
         self._attempt = 0
         self._ask_to_attach()
 
+    @property
+    def is_attaching(self) -> bool:
+        """Asked, and not answered yet."""
+        return self._attach_due is not None
+
     def _ask_to_attach(self) -> None:
         assert self._request is not None
-        self._outboxes.loose(self._group, wire.encode(self._request))
+        message = wire.encode(self._request)
+        self._outboxes.loose(self._group, message, refused=self._on_refusal_by_hub)
         step = ATTACH_AGAIN[min(self._attempt, len(ATTACH_AGAIN) - 1)]
         self._attempt += 1
         self._attach_due = self._clock.now() + step
@@ -103,8 +112,9 @@ class RemoteAttachment:
                 return
         now = self._clock.now()
         self._attach_due = None
-        self._drop_outbox()
+        self._end_old_attachment(answer)
         self.answer = answer
+        self.refused = None
         assert self._request is not None
         self._inbound = ReceiveWindow(*self._request.window, now=now)
         self._outbox = Outbox(self._group, SendWindow(answer.attachment, *answer.window))
@@ -115,6 +125,17 @@ class RemoteAttachment:
         self.attached.set()
         self._arm()
         self._wake()
+
+    def _end_old_attachment(self, new: wire.Attached) -> None:
+        """Tell the same sidecar that we speak to it by a new id: else the old attachment would
+        keep its reader's place for the 90 s that it takes to lapse."""
+        old, outbox = self.answer, self._outbox
+        self._drop_outbox()
+        if old is None or outbox is None or old.incarnation != new.incarnation:
+            return
+        window = outbox.window
+        head = wire.Head(old.attachment, window.bytes, window.messages)
+        self._outboxes.loose(self._group, wire.join([head, wire.Detach()]))
 
     def _prefer(self, answer: wire.Attached) -> bool:
         """Two sidecars answered: the highest (generation, incarnation) is the one to speak to."""
@@ -128,12 +149,24 @@ class RemoteAttachment:
         return (answer.generation, answer.incarnation) > ours
 
     def receive_refused(self, refused: wire.Refused) -> None:
-        if refused.nonce == self._nonce:
-            self._attach_due = None
-            self.refused = wire.error_from(refused.error)
-            for call in list(self.calls.values()):
-                call.fail(self.refused)
-            self.attached.set()
+        if refused.nonce != self._nonce:
+            return
+        error = wire.error_from(refused.error)
+        if self.answer is not None and error.code is Code.LIMIT:
+            return  # full, for old attachments have not lapsed yet: ask again, as if unanswered
+        self._fail(error)
+
+    def _on_refusal_by_hub(self) -> None:
+        why = f"no right to send to `{self._group}`: the token is for another run, or to watch"
+        self._fail(CallError(Code.FORBIDDEN, why))
+
+    def _fail(self, error: CallError) -> None:
+        """There is no attachment to be had, so there will be no results."""
+        self._attach_due = None
+        self.refused = error
+        for call in list(self.calls.values()):
+            call.fail(error)
+        self.attached.set()
 
     def receive_hello(self, hello: wire.Hello) -> None:
         """A sidecar has a new connection, or does not know us: attach anew. Only the newest
@@ -147,7 +180,7 @@ class RemoteAttachment:
 
     def _take_up(self, call: PendingCall) -> None:
         assert self._outbox is not None
-        if call.result is None and not call.accepted:
+        if call.call is not None and not call.accepted:
             self.send(call.call)
         self.send(call.ask())
         if call.cancel_wanted:
@@ -170,7 +203,7 @@ class RemoteAttachment:
         if len(self.calls) >= OPEN_CALLS:
             raise CallError(Code.LIMIT, f"{len(self.calls)} calls are open already")
         self.calls[call.id] = call
-        self.send(call.call)
+        self.send(call.ask() if call.call is None else call.call)
         self._arm()
 
     def add_sender(self, call: PendingCall, sender: Sender) -> None:
@@ -184,6 +217,7 @@ class RemoteAttachment:
             self.send(wire.Cancel(call.id))
 
     def forget(self, call: PendingCall) -> None:
+        """Nobody waits for it here any more: what is left of its streams is broken off."""
         self.calls.pop(call.id, None)
         gone = CallError(Code.CANCELLED, "nobody waits for this call any more")
         for sender in call.senders.values():
@@ -251,7 +285,7 @@ class RemoteAttachment:
 
     def _state(self, call: PendingCall, state: wire.State) -> None:
         call.receive_state(state)
-        if state.state == "unknown_call" and not call.accepted and not call.has_ended:
+        if state.state == "unknown_call" and call.call is not None and not call.accepted:
             self.send(call.call)
 
     def hold(self, size: int) -> None:

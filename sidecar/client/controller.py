@@ -176,6 +176,8 @@ class Controller:
         def settled(outcome: Outcome) -> None:
             if outcome is Outcome.LOST:
                 message.lost()
+            elif outcome is Outcome.REFUSED and message.refused is not None:
+                message.refused()
 
         return Publish(
             message.group, message.data, ttl=None, settled=settled, urgent=message.urgent

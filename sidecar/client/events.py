@@ -17,6 +17,7 @@ import anyio
 from sidecar.bell import Bell
 from sidecar.client.attachment import RemoteAttachment
 from sidecar.clock import Clock
+from sidecar.errors import CallError
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import VERSION
 from sidecar.protocol.names import Subject
@@ -140,7 +141,8 @@ class EventStream(RemoteAttachment):
         if item.seq <= self._received.seq:
             return None
         if item.seq != self._received.seq + 1:
-            self.begin()
+            if not self.is_attaching:
+                self.begin()
             return None
         self._received = Cursor(self._received.series, item.seq)
         return Event(self._received, item.time_ms / 1000, item.name, item.call, item.data)
@@ -194,8 +196,8 @@ class EventStream(RemoteAttachment):
             self._acked = seq
             self.send(wire.EventAck(seq))
 
-    def receive_refused(self, refused: wire.Refused) -> None:
-        super().receive_refused(refused)
+    def _fail(self, error: CallError) -> None:
+        super()._fail(error)
         self._bell.ring()
 
     async def __aenter__(self) -> EventStream:

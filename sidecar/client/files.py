@@ -108,8 +108,22 @@ class Files:
         """Replace a file with the regular file behind `fd`, which this closes. In constant
         memory; raises `source_changed` if the file is written to meanwhile."""
         file = FileSource(fd, what=path)
-        options = {"mode": mode, "parents": parents, "size": file.size}
-        return await self._write(path, RangeSource(file, 0, file.size), b"", options)
+        source = RangeSource(file, 0, file.size)
+        return await self.send(path, source, size=file.size, mode=mode, parents=parents)
+
+    async def send(
+        self,
+        path: Path,
+        source: Source,
+        *,
+        size: int | None = None,
+        mode: int | None = None,
+        parents: bool = False,
+    ) -> Written:
+        """Replace a file with the bytes of `source`; a `size` that is known is checked."""
+        return await self._write(
+            path, source, b"", {"mode": mode, "parents": parents, "size": size}
+        )
 
     async def _write(
         self, path: Path, source: Source | None, content: bytes, options: dict[str, Any]

@@ -21,16 +21,29 @@ RESULT_STREAM = 4  # carries a result that is too large to stand in its envelope
 
 
 class PendingCall:
-    """Sent again until `accepted`, then awaited; never run twice, because its id is a key."""
+    """Sent again until `accepted`, then awaited; never run twice, because its id is a key.
 
-    def __init__(self, call: wire.Call, *, clock: Clock, send: Callable[[wire.Envelope], None]):
+    Without `call` it is one of an earlier life of this controller, which is only asked about.
+    """
+
+    def __init__(
+        self,
+        id: bytes,
+        call: wire.Call | None,
+        *,
+        credit: int,
+        clock: Clock,
+        send: Callable[[wire.Envelope], None],
+    ) -> None:
+        self.id = id
         self.call = call
-        self.accepted = False
+        self.accepted = call is None
         self.cancel_wanted = False
         self.result: wire.Result | None = None
         self.error: CallError | None = None
         self.receivers: dict[int, Receiver] = {}
         self.senders: dict[int, Sender] = {}
+        self._credit = credit
         self._clock = clock
         self._send = send
         self._ended = anyio.Event()
@@ -40,18 +53,15 @@ class PendingCall:
         self._due = clock.now() + self._step
 
     @property
-    def id(self) -> bytes:
-        return self.call.id
-
-    @property
     def has_ended(self) -> bool:
         return self._ended.is_set()
 
-    def receiver(self, n: int) -> Receiver:
-        """The incoming stream `n`, which may not have begun yet."""
+    def receiver(self, n: int, *, start: int = 0) -> Receiver:
+        """The incoming stream `n`, which may not have begun yet; what lies before `start` is
+        not wanted."""
         known = self.receivers.get(n)
         if known is None:
-            stream = ReceiveStream(self.id, n, window=max(self.call.credit, 1))
+            stream = ReceiveStream(self.id, n, window=max(self._credit, 1), start=start)
             known = Receiver(stream, send=self._send, clock=self._clock)
             self.receivers[n] = known
         return known
@@ -85,6 +95,8 @@ class PendingCall:
             for n, sender in self.senders.items():
                 at = state.received.get(n, 0)
                 sender.resume(at, sender.stream.start, sender.stream.limit)
+        elif self.call is None:
+            self.fail(CallError(Code.UNKNOWN_CALL, f"the sidecar knows no call {show(self.id)}"))
         elif self.accepted:
             self.fail(
                 CallError(
@@ -116,7 +128,7 @@ class PendingCall:
             if self._fence_until is None:
                 self._fence_until = now + FENCE_TIME
             self._send(wire.Cancel(self.id))
-        else:
+        elif self.call is not None:
             self._send(self.call)
         self._step = min(self._step * 2, 10.0)
         self._due = now + (RESEND_AFTER if self._fence_until is not None else self._step)

@@ -14,9 +14,10 @@ from sidecar.client.exec import Completed, Process, collect
 from sidecar.client.files import Files
 from sidecar.client.pending import PendingCall
 from sidecar.client.sources import PushSource
+from sidecar.errors import LimitExceeded
 from sidecar.identity import new_id
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.limits import ANSWER_BYTES, MIB, STREAM_CREDIT
+from sidecar.protocol.limits import ANSWER_BYTES, ARGUMENTS_BYTES, MIB, STREAM_CREDIT
 from sidecar.protocol.streams import STDIN, SendStream
 from sidecar.streaming import BytesSource, Sender, Source
 
@@ -84,20 +85,48 @@ class Run:
         credit: int = CREDIT,
     ) -> AsyncIterator[PendingCall]:
         """A call with its streams. Leaving the block before its end cancels it."""
+        encoded = wire.dumps(dict(arguments or {}))
+        if len(encoded) > ARGUMENTS_BYTES:
+            raise LimitExceeded("bytes of arguments", size=len(encoded), limit=ARGUMENTS_BYTES)
         envelope = wire.Call(
             id or new_id(self._controller.clock),
             command,
-            wire.dumps(dict(arguments or {})),
+            encoded,
             credit=credit,
             deadline_ms=None if deadline is None else max(1, int(deadline * 1000)),
         )
-        call = PendingCall(envelope, clock=self._controller.clock, send=self.attachment.send)
+        call = self._pending(envelope.id, envelope, credit)
         self.attachment.start(call)
         try:
             yield call
         finally:
             self.attachment.cancel(call)
             self.attachment.forget(call)
+
+    @asynccontextmanager
+    async def resume(
+        self, id: bytes, *, streams: Mapping[int, int] | None = None
+    ) -> AsyncIterator[PendingCall]:
+        """A call of an earlier life, by its id alone: `await call.wait()` for its result.
+
+        Nothing runs by this. `streams` are the ones to go on with, each with the offset up to
+        which there is no need of it any more. Leaving the block cancels nothing, but breaks off
+        those streams. Raises `CallError`: `unknown_call` if the sidecar never heard of it,
+        `answer_gone` for what it no longer keeps.
+        """
+        call = self._pending(id, None, CREDIT)
+        for n, offset in (streams or {}).items():
+            call.receiver(n, start=offset)
+        self.attachment.start(call)
+        try:
+            yield call
+        finally:
+            self.attachment.forget(call)
+
+    def _pending(self, id: bytes, call: wire.Call | None, credit: int) -> PendingCall:
+        return PendingCall(
+            id, call, credit=credit, clock=self._controller.clock, send=self.attachment.send
+        )
 
     def send(self, call: PendingCall, n: int, source: Source) -> Sender:
         """Send stream `n` of `call` from `source`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 
 from sidecar.errors import CallError, Code, Started
-from sidecar.protocol.envelope import Call, Result, decode, encode, error_map
+from sidecar.protocol.envelope import Call, Reset, Result, decode, encode, error_map
 from sidecar.protocol.ids import show
 from sidecar.protocol.limits import ANSWER_BYTES
 
@@ -38,6 +38,13 @@ def stored_result(answer: bytes) -> Result:
     return result
 
 
+def gone_streams(result: Result) -> list[Reset]:
+    """What goes out behind a stored result: its streams ended with the call, and whoever
+    misses bytes of them will not get them any more."""
+    message = f"the streams of call {show(result.id)} have ended and are no longer kept"
+    return [Reset(result.id, n, Code.ANSWER_GONE, message) for n in result.streams]
+
+
 def conflict(id: bytes) -> CallError:
     return CallError(
         Code.CONFLICT, f"call {show(id)} came before with another command or other arguments"
@@ -54,6 +61,14 @@ def expired(id: bytes) -> CallError:
 
 def fenced(id: bytes) -> CallError:
     return CallError(Code.CANCELLED, f"call {show(id)} was cancelled before it came: it never ran")
+
+
+def not_yours(id: bytes) -> CallError:
+    return CallError(
+        Code.FORBIDDEN,
+        f"call {show(id)} came from somebody who may do more than watch",
+        started=Started.UNKNOWN,
+    )
 
 
 def cancelled(id: bytes, *, started: Started) -> CallError:
@@ -84,3 +99,12 @@ def too_late(id: bytes, *, started: Started) -> CallError:
 
 def defect(*, started: Started) -> CallError:
     return CallError(Code.INTERNAL, "a defect of the sidecar; its log says more", started=started)
+
+
+def first_of(group: BaseExceptionGroup[CallError]) -> CallError:
+    """The first of the errors that a handler's task group collected."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, CallError)
+    return error

@@ -340,8 +340,14 @@ def error_map(error: CallError) -> dict[str, Any]:
         "retry": str(error.retry),
     }
     if error.details:
-        content["details"] = dict(error.details)
+        content["details"] = {name: _plain(value) for name, value in error.details.items()}
     return content
+
+
+def _plain(value: Any) -> Any:
+    """`value`, unless it is a number that CBOR has only as a tag, which no reader here takes."""
+    is_large = type(value) is int and not -(1 << 64) <= value < 1 << 64
+    return str(value) if is_large else value
 
 
 def error_from(content: dict[str, Any]) -> CallError:

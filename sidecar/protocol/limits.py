@@ -68,6 +68,7 @@ STREAM_WAIT = 600.0  # a tunnel's stream without its attachment; tunnel: close
 
 # Calls -----------------------------------------------------------------------------------
 
+ARGUMENTS_BYTES = 256 * KIB  # of one call, as every window has room for; client: reject
 ACCEPT_TIME = 60.0  # from the first sending of a call; client: `not_accepted`, with a fence
 CALL_TTL = 60  # seconds a call waits on the hub; hub: dropped, the caller sends it again
 

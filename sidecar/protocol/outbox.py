@@ -101,6 +101,7 @@ class Outgoing:
     data: bytes
     urgent: bool
     items: list[Item] = field(default_factory=list)
+    refused: Callable[[], None] | None = None  # told if the hub will not take it, now or later
 
     def lost(self) -> None:
         """The connection ended before the hub acknowledged it."""
@@ -288,11 +289,18 @@ class Outboxes:
         if outbox in self._boxes:
             self._boxes.remove(outbox)
 
-    def loose(self, group: str, data: bytes, *, repeat: bool = False) -> None:
+    def loose(
+        self,
+        group: str,
+        data: bytes,
+        *,
+        repeat: bool = False,
+        refused: Callable[[], None] | None = None,
+    ) -> None:
         """Queue a message without a head: `attach`, `attached`, `hello`, answers to REST."""
         if len(self._loose) >= CONTROL_LIMIT:
             self._loose.popleft()
-        outgoing = Outgoing(group, data, urgent=True)
+        outgoing = Outgoing(group, data, urgent=True, refused=refused)
         if repeat:
             outgoing.items.append(Item(data, lost=lambda: self._loose.append(outgoing)))
         self._loose.append(outgoing)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from sidecar.context import CallContext, Handler
+from sidecar.protocol import envelope as wire
 from sidecar.protocol.commands import Nothing, Ping
 
 
 async def info(ctx: CallContext, arguments: Nothing) -> dict[str, Any]:
     """What this sidecar is, can do, and has done so far."""
-    capabilities = await ctx.hands.capabilities()
-    return {**ctx.means.facts(), "capabilities": dict(capabilities)}
+    capabilities = {
+        name: wire.sentence(value) if isinstance(value, str) else value  # a path may be no UTF-8
+        for name, value in (await ctx.hands.capabilities()).items()
+    }
+    return {**ctx.means.facts(), "capabilities": capabilities}
 
 
 async def ping(ctx: CallContext, arguments: Ping) -> dict[str, Any]:

@@ -25,15 +25,16 @@ from sidecar.spool import Spool
 from sidecar.streaming import Sender
 
 SMALL = (INLINE_BYTES - 2048) // 2  # output of one kind that stands in the result
-LINGER = 0.1  # seconds without output after which a pipe held by a child is given up
+LINGER = 0.1  # seconds after the program's end that a pipe held by a child is still read
 KILL_SLACK = 5.0  # seconds beyond the grace until a kill is given up
 
 
 class SpoolSource:
     """A spool as a stream; what the receiver has sets the program's pace."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, reader: PipeReader) -> None:
         self._spool = spool
+        self._reader = reader
 
     async def read(self, offset: int, size: int) -> Piece:
         await self._spool.wait_data(offset)
@@ -43,6 +44,8 @@ class SpoolSource:
         self._spool.progress(offset)
 
     async def aclose(self) -> None:
+        """The stream is over. If it was broken off, the program prints on, for nobody."""
+        self._reader.discard()
         self._spool.close()
 
 
@@ -54,7 +57,9 @@ class Output:
             ctx.means.state_folder,
             ctx.means.clock,
             ctx.means.spools,
-            on_full=OnFull(arguments.on_full),
+            hold_time=ctx.means.hold_time,
+            # Without credit there will be no stream, so nobody who could make room.
+            on_full=OnFull(arguments.on_full) if ctx.credit else OnFull.DROP,
         )
         self.reader = PipeReader(fd, self.spool)
         self._ctx = ctx
@@ -66,19 +71,21 @@ class Output:
     async def run(self) -> None:
         """Until the pipe ends. Output that outgrows the result becomes a stream at once."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._outgrow)
+            if self._sender is None:
+                group.start_soon(self._outgrow)
             await self.reader.run()
             self.spool.end()
 
     async def finish(self) -> None:
-        """The program has ended: take what is left in the pipe, and no more than that."""
+        """The program has ended: take what it left in the pipe, however long that takes, and
+        what its children print in the next moment."""
         self.reader.flush()
-        while not self.reader.finished.is_set():
-            if self.reader.is_empty and self.reader.quiet >= LINGER:
-                self.reader.discard()
-                return
-            with anyio.move_on_after(LINGER / 4):
-                await self.reader.finished.wait()
+        owed = self.reader.taken + self.reader.waiting
+        while self.reader.taken < owed and not self.reader.is_over:
+            await self.reader.progress.wait()
+        with anyio.move_on_after(LINGER):
+            await self.reader.finished.wait()
+        self.reader.discard()
 
     async def answer(self) -> dict[str, Any]:
         """What the result says of this output."""
@@ -112,7 +119,7 @@ class Output:
 
     def _send(self) -> None:
         self.spool.follow(0)
-        self._sender = self._ctx.send(self._n, SpoolSource(self.spool))
+        self._sender = self._ctx.send(self._n, SpoolSource(self.spool, self.reader))
 
 
 async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
@@ -168,8 +175,9 @@ async def _attend(
             if running.stdin is not None:
                 group.start_soon(_feed, ctx, arguments, PipeWriter(running.stdin))
             ended, timed_out = await _wait(ctx, arguments)
-            for output in outputs:
-                await output.finish()
+            async with anyio.create_task_group() as finishing:
+                for output in outputs:
+                    finishing.start_soon(output.finish)
         except BaseException:
             await _kill(ctx, arguments)
             raise

@@ -1,0 +1,154 @@
+"""A whole system in one process: hub on a loopback port, sidecars, controllers.
+
+Sockets, programs and files are real. `Stack.hub` has the faults (`drop`, `forget`, `close`,
+`ack_delay`), `Stack.sidecars` the parts of each sidecar, to look into.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+import sidecar
+from sidecar import runtime
+from sidecar.client import Controller, Run
+from sidecar.clock import Clock, SystemClock
+from sidecar.hands.local import LocalHands
+from sidecar.hub import Hub, HubSettings, serve
+from sidecar.protocol.names import Scope, controller_grant, sidecar_grant
+from sidecar.settings import Settings
+
+RUN = "demo"
+PATIENCE = 10.0  # seconds until a test that waits for something has failed
+ROOT = Path(sidecar.__path__[0]).parent
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that nobody announces."""
+    with anyio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+
+
+class Stack:
+    """Made by `open_stack`."""
+
+    def __init__(self, hub: Hub, folder: Path, group: TaskGroup, exits: AsyncExitStack) -> None:
+        self.hub = hub
+        self.workspace = folder / "workspace"
+        self.sidecars: list[runtime.Parts] = []
+        self._folder = folder
+        self._group = group
+        self._exits = exits
+
+    @property
+    def sidecar(self) -> runtime.Parts:
+        return self.sidecars[0]
+
+    def settings(self, *, run: str = RUN, **options: Any) -> Settings:
+        number = len(self.sidecars)
+        self.workspace.mkdir(exist_ok=True)
+        return Settings(
+            run=run,
+            hub=self.hub.address.client_url,
+            token=self.hub.mint(sidecar_grant(run)),
+            workspace=str(self.workspace),
+            state=str(self._folder / f"state-{number}"),
+            **options,
+        )
+
+    async def start_sidecar(
+        self, *, clock: Clock | None = None, hold_time: float | None = None, **options: Any
+    ) -> runtime.Parts:
+        """One more sidecar, which has said hello."""
+        settings = self.settings(**options)
+        folder = settings.state_folder
+        folder.mkdir(mode=0o700)
+        hands = await self._exits.enter_async_context(LocalHands.open_root(settings.workspace))
+        parts = runtime.assemble(settings, hands, folder, clock or SystemClock())
+        if hold_time is not None:
+            parts.means.hold_time = hold_time
+        self.sidecars.append(parts)
+        self._group.start_soon(runtime.serve, parts)
+        with anyio.fail_after(PATIENCE):
+            await parts.exchange.first_hello.wait()
+        return parts
+
+    def url(self, controller: str, *, run: str = RUN, scope: Scope = Scope.FULL) -> str:
+        """A client URL with the token of a controller."""
+        token = self.hub.mint(controller_grant(controller, [run], scope))
+        return f"{self.hub.address.client_url}?access_token={token}"
+
+    async def controller(self, name: str = "me", **options: Any) -> Controller:
+        """A controller that lives as long as the stack."""
+        return await self._exits.enter_async_context(
+            Controller.connect(self.url(name), controller=name, **options)
+        )
+
+    async def attach(self, name: str = "me", **options: Any) -> Run:
+        """A controller of its own, attached."""
+        controller = await self.controller(name, **options)
+        return await controller.attach(RUN, timeout=PATIENCE)
+
+    def start_child(self, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+        """A Python program that finds the package; killed at the end if it still runs."""
+        child = subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environ},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._exits.callback(_end_child, child)
+        return child
+
+    def start_sidecar_process(self, **options: Any) -> subprocess.Popen[bytes]:
+        """`sidecar run` as a program."""
+        settings = self.settings(**options)
+        self.sidecars.append(None)  # type: ignore[arg-type]  # nothing of it can be looked into
+        return self.start_child(
+            "-m",
+            "sidecar",
+            "run",
+            SIDECAR_RUN=settings.run,
+            SIDECAR_HUB=settings.hub,
+            SIDECAR_TOKEN=settings.token,
+            SIDECAR_WORKSPACE=settings.workspace,
+            SIDECAR_STATE=settings.state,
+        )
+
+
+def _end_child(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    for pipe in (child.stdin, child.stdout):
+        assert pipe is not None
+        pipe.close()
+    child.wait()
+
+
+@asynccontextmanager
+async def open_stack(
+    folder: Path, *, sidecars: int = 1, hub: Hub | None = None, **options: Any
+) -> AsyncIterator[Stack]:
+    """A hub and its sidecars; everything ends with the block."""
+    hub = hub or Hub(HubSettings())
+    failure: Exception | None = None
+    async with serve(hub), anyio.create_task_group() as group:
+        async with AsyncExitStack() as exits:
+            stack = Stack(hub, folder, group, exits)
+            try:
+                for _ in range(sidecars):
+                    await stack.start_sidecar(**options)
+                yield stack
+            except Exception as error:
+                failure = error  # raised below, so that no task group wraps it
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
