@@ -272,8 +272,6 @@ def _decoder(stream: io.BytesIO) -> cbor2.CBORDecoder:
 def _item(decoder: cbor2.CBORDecoder) -> Any:
     try:
         return decoder.decode()
-    except ProtocolError:
-        raise
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError) as error:
         cause: BaseException = error.__cause__ or error
         raise ProtocolError(f"broken CBOR: {cause}") from error

@@ -37,8 +37,11 @@ class Scope(StrEnum):
 def check_id(value: str, what: str = "id") -> str:
     """`value` if it is a well-formed id; raises `Invalid` naming `what`, the rule and the value."""
     if not isinstance(value, str) or not _ID.match(value):
+        shown = repr(value)
+        if len(shown) > 80:
+            shown = shown[:77] + "..."
         raise Invalid(
-            f"{what} {value!r} is not an id: 1 to 63 characters of a-z, 0-9 and inner hyphens"
+            f"{what} {shown} is not an id: 1 to 63 characters of a-z, 0-9 and inner hyphens"
         )
     return value
 
