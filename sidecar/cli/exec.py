@@ -87,9 +87,7 @@ def exec(
         stdin=not no_stdin and stdin_is_for_us(),
         as_json=as_json,
     )
-    status = run_order(target, order)
-    # A thread of ours may still wait for whoever reads our output; the interpreter would join it.
-    os._exit(status)
+    return run_order(target, order)
 
 
 def run_order(target: Target, order: Order) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import anyio
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(verb: Callable[[], Awaitable[int | None]]) -> int:
@@ -16,22 +19,41 @@ def run(verb: Callable[[], Awaitable[int | None]]) -> int:
 
 async def _until_signalled(verb: Callable[[], Awaitable[int | None]]) -> int:
     status: int | None = None
-    failure: Exception | None = None
 
-    async def watch() -> None:
+    async def watch(block: anyio.CancelScope) -> None:
         nonlocal status
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        with anyio.open_signal_receiver(*SIGNALS) as signals:
             async for number in signals:
                 status = 128 + number
-                group.cancel_scope.cancel()
+                block.cancel()
+
+    async with beside(watch):
+        status = await verb()
+    return status or 0
+
+
+@asynccontextmanager
+async def beside(
+    task: Callable[[anyio.CancelScope], Awaitable[None]],
+) -> AsyncIterator[anyio.CancelScope]:
+    """Run `task` beside the block, whose scope it gets, and cancel it at the block's end. What
+    either raises ends both, and is raised as it is, not wrapped in a group."""
+    failure: Exception | None = None
+
+    async def run_task() -> None:
+        nonlocal failure
+        try:
+            await task(group.cancel_scope)
+        except Exception as error:
+            failure = failure or error
+            group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(watch)
+        group.start_soon(run_task)
         try:
-            status = await verb()
+            yield group.cancel_scope
         except Exception as error:
-            failure = error  # raised below, so that the task group does not wrap it
+            failure = failure or error
         group.cancel_scope.cancel()
     if failure is not None:
         raise failure
-    return status or 0

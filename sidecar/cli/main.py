@@ -12,6 +12,7 @@ import difflib
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
 
 import click
@@ -99,6 +100,14 @@ def cli() -> None:
 def main(arguments: Sequence[str]) -> int:
     """The command line; its exit status."""
     use_surrogates()
+    status = _main(arguments)
+    if threading.active_count() > 1:
+        # It writes to somebody who does not read, and the interpreter would wait for it.
+        os._exit(status)
+    return status
+
+
+def _main(arguments: Sequence[str]) -> int:
     is_exec = arguments[:1] == ["exec"]
     try:
         status = cli.main(list(arguments), prog_name="sidecar", standalone_mode=False)

@@ -8,7 +8,6 @@ that a program which ends before our input does is not waited for.
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 import anyio.to_thread
 
+from sidecar.cli.loop import SIGNALS, beside
 from sidecar.cli.output import complain, show_json, text_or_bytes
 from sidecar.cli.target import Target, attached
 from sidecar.client import CallError, Completed, Process, Run
@@ -71,74 +71,65 @@ async def carry_out(target: Target, order: Order) -> Outcome:
     """Attach, run the program to its end, and give way to signals at any moment."""
     outcome = Outcome()
     sink = Collected() if order.as_json else OwnOutput()
-    async with _signals(outcome) as scope, attached(target) as run:
-        await _run(run, order, sink, outcome, scope)
+    async with _signals(outcome) as interrupt, attached(target) as run:
+        await _run(run, order, sink, outcome, interrupt)
     if isinstance(sink, Collected) and outcome.signal is None:
         _show(outcome, sink)
     return outcome
 
 
 class _Interrupt:
-    """What a signal does now: before there is a program, cut everything short."""
+    """What the first signal does: before there is a program, it cuts everything short."""
 
-    def __init__(self, cut: Callable[[], None]) -> None:
-        self.first = cut
-        self.cut = cut
+    gently: Callable[[], None] | None = None
 
 
 @asynccontextmanager
 async def _signals(outcome: Outcome) -> AsyncIterator[_Interrupt]:
     """The first signal is passed on gently, the second cuts everything short."""
-    failure: Exception | None = None
+    interrupt = _Interrupt()
 
-    async def watch() -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    async def watch(block: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(*SIGNALS) as signals:
             async for number in signals:
-                act = interrupt.first if outcome.signal is None else interrupt.cut
+                is_first = outcome.signal is None
                 outcome.signal = outcome.signal or number
-                act()
+                end = interrupt.gently if is_first else None
+                (end or block.cancel)()
 
-    async with anyio.create_task_group() as group:
-        interrupt = _Interrupt(group.cancel_scope.cancel)
-        group.start_soon(watch)
-        try:
-            yield interrupt
-        except Exception as error:
-            failure = error  # raised below, so that the task group does not wrap it
-        group.cancel_scope.cancel()
-    if failure is not None and outcome.signal is None:
-        raise failure
+    async with beside(watch):
+        yield interrupt
 
 
 async def _run(run: Run, order: Order, sink: Sink, outcome: Outcome, interrupt: _Interrupt) -> None:
-    async with (
-        run.process(
-            order.program,
-            cwd=order.cwd,
-            env=order.env,
-            stdin=order.stdin,
-            timeout=order.timeout,
-            on_full="hold",
-        ) as process,
-        anyio.create_task_group() as group,
-    ):
+    async with run.process(
+        order.program,
+        cwd=order.cwd,
+        env=order.env,
+        stdin=order.stdin,
+        timeout=order.timeout,
+        on_full="hold",
+    ) as process:
 
-        def end() -> None:
-            process.cancel()
-            group.cancel_scope.deadline = anyio.current_time() + LAST_WAIT
+        async def feed_it(_: anyio.CancelScope) -> None:
+            if order.stdin:
+                await feed(process)
 
-        interrupt.first = end
-        if order.stdin:
-            group.start_soon(feed, process)
-        try:
-            async for n, data in process.output():
-                await sink.write(n, data)
-            outcome.completed = await process.wait()
-        except CallError as error:
-            outcome.error = error
-        except OSError as error:
-            outcome.failure = error
-        group.cancel_scope.cancel()
+        async with beside(feed_it) as block:
+
+            def end() -> None:
+                process.cancel()
+                block.deadline = anyio.current_time() + LAST_WAIT
+
+            interrupt.gently = end
+            try:
+                async for n, data in process.output():
+                    await sink.write(n, data)
+                outcome.completed = await process.wait()
+            except CallError as error:
+                outcome.error = error
+            except OSError as error:
+                outcome.failure = error
 
 
 def _show(outcome: Outcome, sink: Collected) -> None:

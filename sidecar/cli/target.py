@@ -6,15 +6,18 @@ or any hub, by a token file (`--token-file`, with `--run` and `--controller`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import click
 
+from sidecar.cli import loop
+from sidecar.cli.loop import beside
 from sidecar.cli.output import complain
 from sidecar.errors import (
     ChannelError,
@@ -79,10 +82,20 @@ async def attached(target: Target) -> AsyncIterator[Run]:
 
     provider, run, controller_id = _resolve(target)
     async with Controller.connect(provider, controller=controller_id) as controller:
-        async with _guarded(_reaching(controller)):
+        async with beside(partial(_reach, controller)):
             found = await controller.attach(run, timeout=ATTACH_TIME)
-        async with _guarded(_staying(controller)):
+        async with beside(partial(_stay, controller)):
             yield found
+
+
+def on_run(target: Target, verb: Callable[[Run], Awaitable[int | None]]) -> int:
+    """Do `verb` on the run; the exit status."""
+
+    async def main() -> int | None:
+        async with attached(target) as run:
+            return await verb(run)
+
+    return loop.run(main)
 
 
 def _resolve(target: Target) -> tuple[TokenProvider, str, str]:
@@ -121,68 +134,33 @@ async def token_from(socket: str, **request: object) -> Token:
 # Watching the channel beside what a verb does -------------------------------------------------
 
 
-@asynccontextmanager
-async def _guarded(watch: Callable[[], Any]) -> AsyncIterator[None]:
-    """The block, beside a watch that ends it by raising."""
-    failure: Exception | None = None
-    lost: ChannelError | None = None
-
-    async def guard() -> None:
-        nonlocal lost
-        try:
-            await watch()
-        except ChannelError as error:
-            lost = error
-            group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(guard)
-        try:
-            yield
-        except Exception as error:
-            failure = error  # raised below, so that the task group does not wrap it
-        group.cancel_scope.cancel()
-    if lost is not None:
-        raise lost
-    if failure is not None:
-        raise failure
-
-
-def _reaching(controller: Controller) -> Callable[[], Any]:
+async def _reach(controller: Controller, _: anyio.CancelScope) -> None:
     """At the start whoever called is there and can mend it: a refusal is final."""
-
-    async def watch() -> None:
-        while True:
-            status = controller.status()
-            if status.reason and status.state != "open":
-                final = status.reason in ("expired", "refused", "no_token")
-                if final or status.attempts >= TRIES:
-                    raise _error(status.reason, status.message)
-            await anyio.sleep(LOOK)
-
-    return watch
+    while True:
+        status = controller.status()
+        if status.reason and status.state != "open":
+            is_final = status.reason in ("expired", "refused", "no_token")
+            if is_final or status.attempts >= TRIES:
+                raise _error(status.reason, status.message)
+        await anyio.sleep(LOOK)
 
 
-def _staying(controller: Controller) -> Callable[[], Any]:
+async def _stay(controller: Controller, _: anyio.CancelScope) -> None:
     """Later, a drop is a pause: say so, and go on."""
-
-    async def watch() -> None:
-        down = 0.0
-        while True:
-            await anyio.sleep(LOOK)
-            status = controller.status()
-            if status.state == "open":
-                if down >= QUIET:
-                    complain("connected again")
-                down = 0.0
-                continue
-            down += LOOK
-            if down >= LOST or (status.reason == "no_token" and down >= QUIET):
-                raise _error(status.reason or "network", status.message)
-            if down - LOOK < QUIET <= down:
-                complain(f"connection lost ({status.reason}): {status.message}; trying again")
-
-    return watch
+    down = 0.0
+    while True:
+        await anyio.sleep(LOOK)
+        status = controller.status()
+        if status.state == "open":
+            if down >= QUIET:
+                complain("connected again")
+            down = 0.0
+            continue
+        down += LOOK
+        if down >= LOST or (status.reason == "no_token" and down >= QUIET):
+            raise _error(status.reason or "network", status.message)
+        if down - LOOK < QUIET <= down:
+            complain(f"connection lost ({status.reason}): {status.message}; trying again")
 
 
 def _error(reason: str, message: str | None) -> ChannelError:
