@@ -124,6 +124,10 @@ class Spool:
         """Bytes of them that can no longer be read."""
         return self._protocol.dropped
 
+    def missing(self, after: int) -> int:
+        """Bytes printed after offset `after` that can no longer be read."""
+        return self._protocol.missing(after)
+
     @property
     def unwritten(self) -> int:
         """Bytes of them that the disk would not take."""

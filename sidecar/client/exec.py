@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from sidecar.bell import Bell
 from sidecar.client.pending import PendingCall
 from sidecar.client.sources import PushSource
-from sidecar.errors import CallError, Code, Started
+from sidecar.errors import CallError, Started
 from sidecar.protocol.streams import STDERR, STDOUT
 from sidecar.streaming import Receiver
 
@@ -112,31 +114,58 @@ class Process:
 
 
 async def collect(call: PendingCall) -> Completed:
-    """Result and output of a program that nobody watches."""
-    output: dict[int, bytes] = {}
+    """Result and output of a program that nobody watches.
 
-    async def gather(n: int) -> None:
-        chunks = [chunk async for chunk in call.receiver(n)]
-        output[n] = b"".join(chunks)
-
-    value: dict[str, Any] = {}
+    Output that outgrows the result comes as a stream while the program runs, and has to be read
+    at once: the program waits for it.
+    """
+    gathered = {STDOUT: _Gathered(call.receiver(STDOUT)), STDERR: _Gathered(call.receiver(STDERR))}
     failed: CallError | None = None
-    try:
-        value = await call.wait()
-    except CallError as error:
-        if error.code is not Code.TIMEOUT or error.started is not Started.YES:
-            raise
-        failed, value = error, error.details
-    for n, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
-        described = value.get(name, {})
-        if "data" in described:
-            output[n] = described["data"]
-        elif described:
-            await gather(n)
+    async with anyio.create_task_group() as group:
+        for one in gathered.values():
+            group.start_soon(one.run)
+        try:
+            value: Mapping[str, Any] = await call.wait()
+        except CallError as error:
+            failed, value = error, error.details
+        output = {
+            n: await gathered[n].output(value.get(name, {}))
+            for n, name in ((STDOUT, "stdout"), (STDERR, "stderr"))
+        }
+        group.cancel_scope.cancel()
+    failed = failed or gathered[STDOUT].failed or gathered[STDERR].failed
     if failed is not None:
-        failed.details["output"] = {n: output.get(n, b"") for n in (STDOUT, STDERR)}
+        if failed.started is Started.YES:
+            failed.details["output"] = output
         raise failed
-    return completed_of(value, output.get(STDOUT, b""), output.get(STDERR, b""))
+    return completed_of(value, output[STDOUT], output[STDERR])
+
+
+class _Gathered:
+    """The bytes of one stream, if there will be one."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.failed: CallError | None = None
+        self._receiver = receiver
+        self._chunks: list[bytes] = []
+        self._done = anyio.Event()
+
+    async def run(self) -> None:
+        try:
+            async for chunk in self._receiver:
+                self._chunks.append(chunk)
+        except CallError as error:
+            self.failed = error
+        self._done.set()
+
+    async def output(self, described: Mapping[str, Any]) -> bytes:
+        """All of it, by what the result says: it has the bytes, or they come, or there are none."""
+        if "data" in described:
+            data: bytes = described["data"]
+            return data
+        if described:
+            await self._done.wait()
+        return b"".join(self._chunks)
 
 
 def completed_of(value: Mapping[str, Any], stdout: bytes, stderr: bytes) -> Completed:

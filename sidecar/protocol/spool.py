@@ -80,7 +80,12 @@ class SpoolProtocol:
     @property
     def dropped(self) -> int:
         """Bytes that can no longer be read."""
-        return self.size - sum(stop - start for start, stop in self._kept)
+        return self.missing(0)
+
+    def missing(self, after: int) -> int:
+        """Bytes printed after offset `after` that can no longer be read."""
+        kept = sum(max(0, stop - max(start, after)) for start, stop in self._kept)
+        return max(0, self.size - after) - kept
 
     # Writing -----------------------------------------------------------------------------
 

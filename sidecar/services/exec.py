@@ -22,7 +22,6 @@ from sidecar.protocol.commands import ExecRun
 from sidecar.protocol.spool import OnFull
 from sidecar.protocol.streams import STDERR, STDIN, STDOUT, Piece
 from sidecar.spool import Spool
-from sidecar.streaming import Sender
 
 SMALL = (INLINE_BYTES - 2048) // 2  # output of one kind that stands in the result
 LINGER = 0.1  # seconds after the program's end that a pipe held by a child is still read
@@ -35,10 +34,20 @@ class SpoolSource:
     def __init__(self, spool: Spool, reader: PipeReader) -> None:
         self._spool = spool
         self._reader = reader
+        self._next = 0
+        self._skipped = 0
 
     async def read(self, offset: int, size: int) -> Piece:
         await self._spool.wait_data(offset)
-        return await self._spool.read(offset, size)
+        piece = await self._spool.read(offset, size)
+        self._skipped += max(0, piece.offset - max(offset, self._next))
+        self._next = max(self._next, piece.offset + len(piece.data))
+        return piece
+
+    @property
+    def dropped(self) -> int:
+        """Bytes that were gone before they could be sent."""
+        return self._skipped + self._spool.missing(self._next)
 
     def release(self, offset: int) -> None:
         self._spool.progress(offset)
@@ -64,14 +73,14 @@ class Output:
         self.reader = PipeReader(fd, self.spool)
         self._ctx = ctx
         self._n = n
-        self._sender: Sender | None = None
+        self._source: SpoolSource | None = None
         if arguments.live and ctx.credit:
             self._send()
 
     async def run(self) -> None:
         """Until the pipe ends. Output that outgrows the result becomes a stream at once."""
         async with anyio.create_task_group() as group:
-            if self._sender is None:
+            if self._source is None:
                 group.start_soon(self._outgrow)
             await self.reader.run()
             self.spool.end()
@@ -91,11 +100,12 @@ class Output:
         """What the result says of this output."""
         spool = self.spool
         answer: dict[str, Any] = {"size": spool.size}
-        if spool.dropped:
-            answer["dropped"] = spool.dropped
+        dropped = spool.missing(0) if self._source is None else self._source.dropped
+        if dropped:
+            answer["dropped"] = dropped
         if spool.disk_error is not None:
             answer["disk_error"] = spool.disk_error
-        if self._sender is not None:
+        if self._source is not None:
             return answer
         if spool.size > SMALL:
             raise CallError(
@@ -109,17 +119,18 @@ class Output:
     def close(self) -> None:
         """End the spool; without a stream nobody needs it any more."""
         self.spool.end()
-        if self._sender is None:
+        if self._source is None:
             self.spool.close()
 
     async def _outgrow(self) -> None:
         await self.spool.wait_data(SMALL)
-        if self.spool.size > SMALL and self._sender is None and self._ctx.credit:
+        if self.spool.size > SMALL and self._source is None and self._ctx.credit:
             self._send()
 
     def _send(self) -> None:
         self.spool.follow(0)
-        self._sender = self._ctx.send(self._n, SpoolSource(self.spool, self.reader))
+        self._source = SpoolSource(self.spool, self.reader)
+        self._ctx.send(self._n, self._source)
 
 
 async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
