@@ -20,7 +20,6 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sidecar.answers import Origin
-from sidecar.channel import Outcome, Publish
 from sidecar.clock import Clock
 from sidecar.dispatch import Dispatcher
 from sidecar.errors import CallError, ChannelError, Code, ProtocolError
@@ -29,7 +28,8 @@ from sidecar.protocol import attach, limits
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import Attachment, Attachments
 from sidecar.protocol.names import Scope, Subject
-from sidecar.protocol.outbox import Outboxes, Outgoing
+from sidecar.protocol.outbox import Outboxes
+from sidecar.protocol.publish import Publish
 from sidecar.protocol.webpubsub.frames import Message
 from sidecar.readers import EventReader
 from sidecar.timer import Timer
@@ -84,7 +84,6 @@ class Exchange:
     def wake(self) -> None:
         """Something waits to be sent."""
         self._wake_channel()
-        self._watch_held()
 
     def loose(self, group: str, data: bytes) -> None:
         """Send a message that belongs to no attachment, again if the hub did not take it."""
@@ -104,9 +103,9 @@ class Exchange:
     def next_publish(self, *, now: float, urgent_only: bool) -> Publish | None:
         message = self._outboxes.next_message(now=now, urgent_only=urgent_only)
         if message is None:
-            self._watch_held()
+            self._watch_held(now)
             return None
-        return publish_of(message)
+        return message.publish()
 
     # the channel's receiver ---------------------------------------------------------------
 
@@ -158,7 +157,7 @@ class Exchange:
         attachment.inbound.receive(head, now=now)
         for envelope in envelopes:
             self._envelope(attachment, envelope, now)
-        self._arm(now)
+        self._arm_for(attachment, now)
 
     def _envelope(self, attachment: Attachment, envelope: wire.Any_, now: float) -> None:
         assert self._dispatcher is not None
@@ -184,6 +183,7 @@ class Exchange:
                 self._blocked(attachment, envelope, origin, now)
             case wire.Detach():
                 self._end(attachment, "it detached")
+                self._arm(now)
             case wire.Strange(type=number):
                 self._strange(attachment, number)
             case _:
@@ -311,13 +311,19 @@ class Exchange:
             if blocked is not None:
                 attachment.outbox.exempt(blocked)
 
-    def _watch_held(self) -> None:
-        """An outbox whose window is shut says so in a second."""
-        now = self._clock.now()
+    def _watch_held(self, now: float) -> None:
+        """Nothing may go: an outbox whose window is shut says so in a second."""
         for attachment in self._attachments.all():
             if attachment.outbox.is_held:
                 attachment.outbox.window.blocked(now)
-        self._arm(now)
+                self._timer.sooner(attachment.outbox.window.blocked_at)
+
+    def _arm_for(self, attachment: Attachment, now: float) -> None:
+        """After a message of one attachment: the others' deadlines are as they were."""
+        if attachment.inbound.next_deadline() <= now:
+            self._state_window(attachment, now)
+            self._wake_channel()
+        self._timer.sooner(attachment.inbound.next_deadline())
 
     def _arm(self, now: float) -> None:
         assert self._dispatcher is not None
@@ -384,13 +390,3 @@ class Exchange:
 
 def _asleep() -> None:
     """There is no channel to wake yet."""
-
-
-def publish_of(message: Outgoing) -> Publish:
-    """A hub message as the channel takes it; what the hub did not take goes back."""
-
-    def settled(outcome: Outcome) -> None:
-        if outcome is Outcome.LOST:
-            message.lost()
-
-    return Publish(message.group, message.data, ttl=None, settled=settled, urgent=message.urgent)

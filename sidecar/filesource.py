@@ -37,8 +37,10 @@ class FileSource:
             if not stat.S_ISREG(status.st_mode):
                 raise CallError(Code.UNSUPPORTED, f"{show_path(what)} is not a regular file")
             self.size = status.st_size
-            self.etag = stat_of(status).etag if etag is None else etag
-            self._check_unchanged()
+            self.etag = stat_of(status).etag
+            self._identity = _identity(status)
+            if etag is not None and etag != self.etag:
+                raise self._changed()
         except BaseException:
             self.close()
             raise
@@ -64,10 +66,11 @@ class FileSource:
             raise anyio.ClosedResourceError
 
     def _check_unchanged(self) -> None:
-        if stat_of(os.fstat(self._fd)).etag != self.etag:
-            raise CallError(
-                Code.SOURCE_CHANGED, f"{show_path(self._what)} changed while it was read"
-            )
+        if _identity(os.fstat(self._fd)) != self._identity:
+            raise self._changed()
+
+    def _changed(self) -> CallError:
+        return CallError(Code.SOURCE_CHANGED, f"{show_path(self._what)} changed while it was read")
 
     def close(self) -> None:
         """A second call is harmless, and so is one beside a read, which then raises
@@ -86,6 +89,11 @@ class FileSource:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What an etag is made of; compared after each chunk, so not put into words."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class RangeSource:

@@ -29,6 +29,7 @@ class OffsetReader:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._may_try = _NOWAIT is not None
+        self._buffer = bytearray()  # kept, for clearing a new one costs as much as reading
         self.hops = 0  # reads that a thread did
 
     async def read(self, offset: int, size: int) -> bytes:
@@ -42,9 +43,11 @@ class OffsetReader:
         return await self._read_in_thread(offset, size)
 
     def _read_nowait(self, offset: int, size: int) -> bytes | None:
-        buffer = bytearray(size)
+        if len(self._buffer) < size:
+            self._buffer = bytearray(size)
+        room = memoryview(self._buffer)[:size]
         try:
-            count = os.preadv(self._fd, [buffer], offset, _NOWAIT or 0)
+            count = os.preadv(self._fd, [room], offset, _NOWAIT or 0)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -52,7 +55,7 @@ class OffsetReader:
                 raise
             self._may_try = False
             return None
-        return bytes(memoryview(buffer)[:count])
+        return bytes(room[:count])
 
     async def _read_in_thread(self, offset: int, size: int) -> bytes:
         self.hops += 1

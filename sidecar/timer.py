@@ -34,6 +34,11 @@ class Timer:
         elif self._handle is None or deadline < self._wakes_at:
             self._arm(deadline)
 
+    def sooner(self, deadline: float | None) -> None:
+        """Fire at `deadline` if that is before what is set. `fire` looks for what comes next."""
+        if deadline is not None and (self._deadline is None or deadline < self._deadline):
+            self.set(deadline)
+
     def cancel(self) -> None:
         self._deadline = None
         if self._handle is not None:

@@ -115,3 +115,14 @@ async def test_a_distant_deadline_is_looked_at_once_a_minute_and_no_deadline_nev
     timer.set(None)
     assert handle.cancelled()
     assert timer._handle is None
+
+
+async def test_sooner_brings_a_deadline_forward_and_never_puts_it_off(alarm: Alarm) -> None:
+    alarm.timer.sooner(None)
+    alarm.timer.sooner(110.0)
+    alarm.timer.sooner(120.0)
+    alarm.timer.sooner(105.0)
+    alarm.clock.advance(5.0)
+    assert await alarm.look() == [105.0]
+    alarm.clock.advance(100.0)
+    assert await alarm.look() == [105.0]

@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sidecar.allocator import tune_malloc
-from sidecar.channel import Channel, ChannelStatus, Outcome, Publish
+from sidecar.channel import Channel, ChannelStatus
 from sidecar.client.attachment import RemoteAttachment
 from sidecar.client.events import Cursor, EventStream
 from sidecar.client.run import Run
@@ -20,6 +20,7 @@ from sidecar.errors import CallError, ChannelError, Code, ProtocolError
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.names import Subject, check_id
 from sidecar.protocol.outbox import Outboxes
+from sidecar.protocol.publish import Publish
 from sidecar.protocol.webpubsub import codec_for
 from sidecar.protocol.webpubsub.frames import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL, Message
 from sidecar.protocol.window import share
@@ -170,18 +171,7 @@ class Controller:
 
     def next_publish(self, *, now: float, urgent_only: bool) -> Publish | None:
         message = self._outboxes.next_message(now=now, urgent_only=urgent_only)
-        if message is None:
-            return None
-
-        def settled(outcome: Outcome) -> None:
-            if outcome is Outcome.LOST:
-                message.lost()
-            elif outcome is Outcome.REFUSED and message.refused is not None:
-                message.refused()
-
-        return Publish(
-            message.group, message.data, ttl=None, settled=settled, urgent=message.urgent
-        )
+        return None if message is None else message.publish()
 
     def channel_opened(self, *, fresh: bool, now: float) -> None:
         if fresh:

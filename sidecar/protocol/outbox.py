@@ -24,6 +24,7 @@ from functools import partial
 
 from sidecar.protocol.envelope import Detach, Envelope, Head, encode
 from sidecar.protocol.flow import Flow
+from sidecar.protocol.publish import Outcome, Publish
 from sidecar.protocol.window import SendWindow
 
 SPARSE = 4 * 1024  # bytes; at most this much queued on an idle stream counts as a keystroke
@@ -102,6 +103,16 @@ class Outgoing:
     urgent: bool
     items: list[Item] = field(default_factory=list)
     refused: Callable[[], None] | None = None  # told if the hub will not take it, now or later
+
+    def publish(self) -> Publish:
+        """As the channel takes it; it comes back as `lost` or `refused`."""
+        return Publish(self.group, self.data, ttl=None, settled=self._settled, urgent=self.urgent)
+
+    def _settled(self, outcome: Outcome) -> None:
+        if outcome is Outcome.LOST:
+            self.lost()
+        elif outcome is Outcome.REFUSED and self.refused is not None:
+            self.refused()
 
     def lost(self) -> None:
         """The connection ended before the hub acknowledged it."""

@@ -102,7 +102,6 @@ class ReceiveWindow:
         self._held_bytes = 0
         self._held_messages = 0
         self._received_messages = 0
-        self._state_after = min(STATE_AFTER_BYTES, size_bytes // 4)
         self._stated = Window(0, 0, size_bytes, size_messages)
         self._due = now + REPEAT_AFTER
 
@@ -115,7 +114,8 @@ class ReceiveWindow:
         self.lost_messages = self.seen_messages - self._received_messages
         news_bytes = self.seen_bytes - self._stated.seen_bytes
         news_messages = self.seen_messages - self._stated.seen_messages
-        if news_bytes >= self._state_after or news_messages * 2 >= self.size_messages:
+        many_bytes = min(STATE_AFTER_BYTES, self.size_bytes // 4)
+        if news_bytes >= many_bytes or news_messages * 2 >= self.size_messages:
             self._due = now
         elif news_messages:
             self._due = min(self._due, now + STATE_AFTER)

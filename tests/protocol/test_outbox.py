@@ -21,6 +21,7 @@ from sidecar.protocol.envelope import (
     encode_data,
 )
 from sidecar.protocol.outbox import CONTROL_LIMIT, Item, Lane, Outbox, Outboxes, Outgoing, Rank
+from sidecar.protocol.publish import Outcome
 from sidecar.protocol.window import SendWindow
 
 A = b"a" * 16
@@ -305,6 +306,20 @@ def test_control_that_is_lost_again_is_sent_again() -> None:
         assert sent(message) == [Accepted(A)]
         assert message is not None
         message.lost()
+
+
+@pytest.mark.parametrize(
+    "outcome, told",
+    [(Outcome.ACKED, []), (Outcome.LOST, ["lost"]), (Outcome.REFUSED, ["refused"])],
+)
+def test_a_publish_tells_its_owner_how_it_ended(outcome: Outcome, told: list[str]) -> None:
+    said: list[str] = []
+    item = Item(b"x", lost=lambda: said.append("lost"))
+    message = Outgoing("g", b"x", True, [item], refused=lambda: said.append("refused"))
+    publish = message.publish()
+    assert (publish.group, publish.data, publish.urgent) == ("g", b"x", True)
+    publish.settled(outcome)
+    assert said == told
 
 
 def test_what_is_restated_anyway_is_not_sent_again() -> None:
