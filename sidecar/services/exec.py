@@ -9,6 +9,7 @@ of SIGPIPE. A status is reported only if it was observed by wait.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -163,7 +164,6 @@ async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
     finally:
         for output in outputs:
             output.close()
-    ctx.emit("exec.ended", {"pid": running.pid, **_describe(ended)})
     if timed_out:
         raise CallError(
             Code.TIMEOUT,
@@ -190,12 +190,13 @@ async def _attend(
                 for output in outputs:
                     finishing.start_soon(output.finish)
         except BaseException:
-            await _kill(ctx, arguments)
+            await _end_early(ctx, arguments, running)
             raise
         finally:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True), suppress(CallError):  # may still run, unkillable
                 await ctx.hands.forget(ctx.id)
         group.cancel_scope.cancel()
+    _note_end(ctx, running, ended)
     return ended, timed_out
 
 
@@ -210,6 +211,17 @@ async def _wait(ctx: CallContext, arguments: ExecRun) -> tuple[Exit, bool]:
         "the program was killed and did not end; its status is unknown",
         started=Started.YES,
     )
+
+
+async def _end_early(ctx: CallContext, arguments: ExecRun, running: Running) -> None:
+    """The call is over, whatever the program does: kill it, and put on record how it ended."""
+    await _kill(ctx, arguments)
+    with anyio.move_on_after(KILL_SLACK, shield=True), suppress(CallError):
+        _note_end(ctx, running, await ctx.hands.wait(ctx.id))
+
+
+def _note_end(ctx: CallContext, running: Running, ended: Exit) -> None:
+    ctx.emit("exec.ended", {"pid": running.pid, **_describe(ended)})
 
 
 async def _kill(ctx: CallContext, arguments: ExecRun) -> None:
