@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from sidecar.cli.demo import NAMES
-from sidecar.cli.demo.tour import STEPS
 
 TIME = 60.0  # seconds; ten are usual
 
@@ -85,7 +84,7 @@ def test_every_promise_holds(temporary: Path) -> None:
     assert [row.split()[:2] for row in table] == [["ok", name] for name in NAMES]
     assert not is_alive(sidecar_of(done.stdout))
     assert "600 of 600 lines, 1 start" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("  All 12 promises held, in ")
+    assert done.stdout.splitlines()[-1].startswith("  Every promise held: 12 of 12, in ")
 
 
 def test_the_story_shows_the_output_of_the_tests(temporary: Path) -> None:
@@ -147,10 +146,6 @@ def test_a_broken_promise_fails_the_demo_and_is_named(name: str, temporary: Path
     assert f"{name} FAILED: {failed[name]}" in done.stderr
 
 
-def test_the_names_of_the_lines_are_those_of_the_steps() -> None:
-    assert list(NAMES) == [name for step in STEPS for name in step.names]
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_everything_it_started(
     number: signal.Signals, temporary: Path
@@ -189,6 +184,23 @@ def test_a_killed_demo_takes_its_sidecar_with_it(tmp_path_factory: pytest.TempPa
     while is_alive(sidecar) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not is_alive(sidecar)
+
+
+def test_a_sidecar_that_dies_ends_the_demo_at_once(temporary: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "sidecar", "demo", "--only", "files"],
+        env=environment(temporary),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with demo:
+        assert demo.stdout is not None and demo.stderr is not None
+        os.kill(sidecar_of(demo.stdout.readline()), signal.SIGKILL)
+        began = time.monotonic()
+        assert "the sidecar ended: " in demo.stderr.read()
+        assert demo.wait(TIME) == 1
+        assert time.monotonic() - began < 10
 
 
 def test_without_git_it_says_how_to_install_it(temporary: Path) -> None:

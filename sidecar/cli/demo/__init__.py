@@ -28,7 +28,7 @@ NAMES = (
     multiple=True,
     type=click.Choice(NAMES),
     metavar="NAME",
-    help="Check only this line, and what it builds on. May be repeated.",
+    help=f"Check only this line, and what it builds on: {', '.join(NAMES)}. May be repeated.",
 )
 @click.option(
     "--break",

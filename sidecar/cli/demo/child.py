@@ -39,6 +39,18 @@ class Child:
     def has_ended(self) -> bool:
         return self.process.returncode is not None
 
+    @asynccontextmanager
+    async def while_alive(self) -> AsyncIterator[None]:
+        """The block, broken off when the sidecar ends."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._end_with_it, group.cancel_scope)
+            yield
+            group.cancel_scope.cancel()
+
+    async def _end_with_it(self, scope: anyio.CancelScope) -> None:
+        await self.process.wait()
+        scope.cancel()
+
     async def last_words(self) -> str:
         """The end of its log."""
         log = await anyio.Path(self._log).read_bytes()

@@ -28,14 +28,14 @@ async def repeat_call(stage: Stage) -> list[Line]:
     misused = await _misuse(stage, id)
     same = all(answer == answers[0] for answer in answers)
     stage.screen.say(
-        f"{TIMES} times the same call: it ran {runs} times; other arguments: {misused}"
+        f"the same call {TIMES} times: {runs} run; its id with other arguments: {misused}"
     )
     problem = first_problem(
         (runs == 1, f"{TIMES} calls with one id ran {runs} times"),
         (same, "the answers differ"),
         (misused == Code.CONFLICT, f"the id with other arguments: {misused}, expected conflict"),
     )
-    figure = f"{TIMES} calls, ran {runs} times, {'one answer' if same else 'several answers'}"
+    figure = f"{TIMES} calls, {runs} run, {'one answer' if same else 'several answers'}"
     return [Line("once", "a repeated call runs nothing twice", figure, problem)]
 
 

@@ -47,5 +47,5 @@ def _conclude(lines: list[Line], screen: Screen, seconds: float) -> int:
         print(sentence, file=sys.stderr)
     if failed:
         return FAILED
-    screen.say(f"All {len(lines)} promises held, in {seconds:.1f} s.")
+    screen.say(f"Every promise held: {len(lines)} of {len(lines)}, in {seconds:.1f} s.")
     return 0

@@ -80,13 +80,17 @@ async def take_tour(
 async def _take(step: Step, stage: Stage) -> list[Line]:
     """The lines of a step; those it could not measure have failed, and say why."""
     stage.screen.title(step.title)
+    lines: list[Line] | None = None
     why = f"not done within {STEP_TIME:g} s"
     with anyio.move_on_after(STEP_TIME):
-        try:
-            return await step.take(stage)
-        except (CallError, ProgramFailed, OSError) as error:
-            why = str(error)
+        async with stage.child.while_alive():
+            try:
+                lines = await step.take(stage)
+            except (CallError, ProgramFailed, OSError) as error:
+                why = str(error)
     if stage.child.has_ended:
-        raise DemoError(f"the sidecar ended\n{await stage.child.last_words()}")
-    stage.screen.say(why)
-    return [Line(name, step.title.lower(), "not measured", why) for name in step.names]
+        raise DemoError(f"the sidecar ended: {await stage.child.last_words()}")
+    if lines is None:
+        stage.screen.say(why)
+        lines = [Line(name, step.title.lower(), "not measured", why) for name in step.names]
+    return lines
