@@ -10,6 +10,7 @@ import click
 
 from sidecar.cli import loop, profiles
 from sidecar.cli.keyfile import read_key, write_key
+from sidecar.cli.log import log_to_stderr
 from sidecar.cli.output import show
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def hub(
     """
     from sidecar.hub import Hub, HubSettings
 
+    log_to_stderr("warning")
     path = Path(key_file) if key_file else None
     key = read_key(path).access_key if path is not None and path.exists() else None
     server = Hub(HubSettings(host=host, port=port, hub=hub_name, access_key=key, endpoint=endpoint))

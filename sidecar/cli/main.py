@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 import threading
@@ -100,6 +101,7 @@ def cli() -> None:
 def main(arguments: Sequence[str]) -> int:
     """The command line; its exit status."""
     use_surrogates()
+    logging.getLogger().addHandler(logging.NullHandler())  # what people need is said by the verbs
     status = _main(arguments)
     if threading.active_count() > 1:
         # It writes to somebody who does not read, and the interpreter would wait for it.
@@ -110,12 +112,13 @@ def main(arguments: Sequence[str]) -> int:
 def _main(arguments: Sequence[str]) -> int:
     is_exec = arguments[:1] == ["exec"]
     try:
-        status = cli.main(list(arguments), prog_name="sidecar", standalone_mode=False)
+        # Not `cli.main`, which makes a broken pipe look like any other failure.
+        with cli.make_context("sidecar", list(arguments)) as context:
+            status = cli.invoke(context)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return error.exit_code
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.ClickException as error:
         error.show()
         return EXEC_FAILED if is_exec else error.exit_code

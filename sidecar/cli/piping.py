@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CHUNK = 64 * 1024
 JSON_BYTES = 16 * 1024 * 1024  # of each output, kept for --json
 LAST_WAIT = 12.0  # seconds for the end of a program that was told to end: TERM, 5 s, KILL
+LAST_OUTPUT = 0.5  # seconds for what it printed at its end
 
 
 @dataclass(slots=True)
@@ -110,18 +111,17 @@ async def _run(run: Run, order: Order, sink: Sink, outcome: Outcome, interrupt: 
         timeout=order.timeout,
         on_full="hold",
     ) as process:
+        interrupted = anyio.Event()
+        interrupt.gently = interrupted.set
 
-        async def feed_it(_: anyio.CancelScope) -> None:
-            if order.stdin:
-                await feed(process)
+        async def attend(block: anyio.CancelScope) -> None:
+            async with anyio.create_task_group() as group:
+                if order.stdin:
+                    group.start_soon(feed, process)
+                await interrupted.wait()
+                await _end(process, block)
 
-        async with beside(feed_it) as block:
-
-            def end() -> None:
-                process.cancel()
-                block.deadline = anyio.current_time() + LAST_WAIT
-
-            interrupt.gently = end
+        async with beside(attend):
             try:
                 async for n, data in process.output():
                     await sink.write(n, data)
@@ -130,6 +130,14 @@ async def _run(run: Run, order: Order, sink: Sink, outcome: Outcome, interrupt: 
                 outcome.error = error
             except OSError as error:
                 outcome.failure = error
+
+
+async def _end(process: Process, block: anyio.CancelScope) -> None:
+    """End the program, then the block: our own reader may sleep, and output wait for it."""
+    process.cancel()
+    with anyio.move_on_after(LAST_WAIT), suppress(CallError):
+        await process.wait()
+    block.deadline = anyio.current_time() + LAST_OUTPUT
 
 
 def _show(outcome: Outcome, sink: Collected) -> None:

@@ -13,11 +13,11 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from types import FrameType
 
 from sidecar.cli.flags import BadUsage, describe_flags, parse_settings
+from sidecar.cli.log import log_to_stderr
 from sidecar.errors import SettingsError
 from sidecar.settings import Settings, load
 
@@ -86,26 +86,6 @@ def _serve(settings: Settings) -> int:
     except Exception:
         logging.getLogger("sidecar").exception("a defect ended the sidecar")
         return EX_SOFTWARE
-
-
-def log_to_stderr(level: str) -> None:
-    """`time level name: message`. Libraries at warning: what they log of HTTP may hold tokens."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("sidecar").setLevel(level.upper())
-
-
-class _Lines(logging.Formatter):
-    """Times in UTC (RFC 3339), levels in small letters."""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        return f"{seconds}.{int(record.msecs):03}Z"
-
-    def format(self, record: logging.LogRecord) -> str:
-        record.levelname = record.levelname.lower()
-        return super().format(record)
 
 
 def _fail(status: int, problems: str) -> int:

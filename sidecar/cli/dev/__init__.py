@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from sidecar.cli.log import log_to_stderr
+
 ENDED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 
 
@@ -32,6 +34,7 @@ def dev(path: str, port: int) -> int:
     from sidecar.cli import loop, profiles
     from sidecar.cli.dev.stage import serve_folder
 
+    log_to_stderr("error")  # what happens is shown by the screen
     folder = Path(os.path.realpath(path))
     run = profiles.run_id_of(folder)
     with (
