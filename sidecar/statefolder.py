@@ -13,6 +13,8 @@ import anyio
 
 LOCK_WAIT = 30.0  # seconds that a second core waits for the first to end
 LOCK_STEP = 0.25  # seconds between tries
+SOCKET_PATH_BYTES = 107  # unix(7): sun_path has 108, one of them ends it
+LONGEST_NAME = "/agent.sock"  # of the sockets that will lie in it
 
 
 class StateUnusable(Exception):
@@ -39,6 +41,11 @@ async def state_folder(path: Path, *, wait: float = LOCK_WAIT) -> AsyncIterator[
 
 
 def _prepare(path: Path) -> int:
+    if len(os.fsencode(path)) + len(LONGEST_NAME) > SOCKET_PATH_BYTES:
+        raise StateUnusable(
+            f"{path} is too long for the sockets in it, whose paths may have"
+            f" {SOCKET_PATH_BYTES} bytes: set SIDECAR_STATE to a shorter one"
+        )
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
