@@ -203,6 +203,23 @@ def test_a_sidecar_that_dies_ends_the_demo_at_once(temporary: Path) -> None:
         assert time.monotonic() - began < 10
 
 
+def test_it_ends_when_nobody_reads_its_story(temporary: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "sidecar", "demo", "--only", "recovery"],
+        env=environment(temporary),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with demo:
+        assert demo.stdout is not None and demo.stderr is not None
+        sidecar = sidecar_of(demo.stdout.readline())
+        demo.stdout.close()
+        assert demo.stderr.read() == ""
+        assert demo.wait(TIME) == 128 + signal.SIGPIPE
+    assert not is_alive(sidecar)
+
+
 def test_without_git_it_says_how_to_install_it(temporary: Path) -> None:
     done = run_demo(temporary, PATH=str(temporary))
     assert done.returncode == 1

@@ -41,7 +41,7 @@ NAMES = (
 def demo(json_wanted: bool, only: tuple[str, ...], broken: str | None) -> int:
     """Show it at work on this machine, and check each promise.
 
-    Starts a hub, a sidecar and a controller in a temporary folder. Takes about 15 seconds, needs
+    Starts a hub, a sidecar and a controller in a temporary folder. Takes about ten seconds, needs
     git, and leaves nothing behind. Exit status: 0 if every promise held, 1 if not.
     """
     from sidecar.cli.demo.run import show  # only now: it loads hub and client

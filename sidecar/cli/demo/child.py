@@ -42,10 +42,16 @@ class Child:
     @asynccontextmanager
     async def while_alive(self) -> AsyncIterator[None]:
         """The block, broken off when the sidecar ends."""
+        failure: Exception | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._end_with_it, group.cancel_scope)
-            yield
+            try:
+                yield
+            except Exception as error:
+                failure = error  # raised below, so that the task group does not wrap it
             group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _end_with_it(self, scope: anyio.CancelScope) -> None:
         await self.process.wait()

@@ -23,7 +23,7 @@ class Screen:
     """The story on standard error (`--json` leaves standard output to the JSON) or output."""
 
     def __init__(self, *, stderr: bool = False) -> None:
-        self._console = Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+        self._console = _Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
 
     def title(self, text: str) -> None:
         """What comes next."""
@@ -71,6 +71,12 @@ class Screen:
         for row in cells:
             columns = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             self._console.print("  ".join(columns).rstrip())
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more: rich would exit, from wherever it was called."""
+        raise BrokenPipeError
 
 
 class _Handler(logging.Handler):
