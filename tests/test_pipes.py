@@ -1,0 +1,157 @@
+"""Pipes of programs: what is read, what makes a program wait, and who is told of an end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+from stack import until
+
+from sidecar.clock import ManualClock
+from sidecar.pipes import PipeReader, PipeWriter
+from sidecar.protocol.spool import OnFull
+from sidecar.spool import Spool, SpoolBudget
+
+
+def pipe() -> tuple[int, int]:
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    return reader, writer
+
+
+class Ends:
+    """A pipe, its reader, and the spool that it fills."""
+
+    def __init__(self, folder: Path, *, tail: int = 1 << 20) -> None:
+        fd, self.writer = pipe()
+        self.spool = Spool(
+            folder, ManualClock(), SpoolBudget(), head=0, tail=tail, on_full=OnFull.HOLD
+        )
+        self.spool.follow(0)
+        self.reader = PipeReader(fd, self.spool)
+
+    def close(self) -> None:
+        self.reader.stop()
+        self.spool.close()
+        with_open = self.writer
+        if with_open >= 0:
+            os.close(with_open)
+            self.writer = -1
+
+    def hang_up(self) -> None:
+        os.close(self.writer)
+        self.writer = -1
+
+
+@asynccontextmanager
+async def running(folder: Path, *, tail: int = 1 << 20) -> AsyncIterator[Ends]:
+    ends = Ends(folder, tail=tail)
+    async with anyio.create_task_group() as group:
+        group.start_soon(ends.reader.run)
+        yield ends
+        group.cancel_scope.cancel()
+    ends.close()
+
+
+async def test_what_is_written_lands_in_the_spool_until_the_end(tmp_path: Path) -> None:
+    async with running(tmp_path) as ends:
+        os.write(ends.writer, b"first ")
+        await until(lambda: ends.spool.size == 6)
+        os.write(ends.writer, b"second")
+        ends.hang_up()
+        with anyio.fail_after(5):
+            await ends.reader.finished.wait()
+        assert (await ends.spool.read(0, 100)).data == b"first second"
+        assert ends.reader.taken == 12
+
+
+async def test_a_spool_without_room_is_a_pipe_that_is_not_read(tmp_path: Path) -> None:
+    async with running(tmp_path, tail=10) as ends:
+        os.write(ends.writer, b"0123456789abcdefghij")
+        await until(lambda: ends.spool.size == 10)
+        await anyio.wait_all_tasks_blocked()
+        assert ends.reader.waiting == 10
+        ends.spool.progress(4)
+        await until(lambda: ends.spool.size == 14)
+        ends.spool.progress(14)
+        await until(lambda: ends.spool.size == 20)
+        assert (await ends.spool.read(14, 100)).data == b"efghij"
+
+
+async def test_a_flush_takes_what_is_there_and_does_not_wait_for_more(tmp_path: Path) -> None:
+    async with running(tmp_path) as ends:
+        os.write(ends.writer, b"x" * 50_000)
+        ends.reader.flush()
+        assert ends.spool.size == 50_000
+        os.write(ends.writer, b"y")
+        ends.hang_up()
+        ends.reader.flush()
+        assert ends.spool.size == 50_001
+        assert ends.reader.finished.is_set()
+        ends.reader.flush()
+
+
+async def test_what_is_discarded_is_read_and_not_kept(tmp_path: Path) -> None:
+    async with running(tmp_path) as ends:
+        ends.reader.discard()
+        os.write(ends.writer, b"x" * 50_000)
+        await until(lambda: ends.reader.waiting == 0)
+        assert ends.spool.size == 0
+        assert ends.reader.is_over
+        ends.hang_up()
+        with anyio.fail_after(5):
+            await ends.reader.finished.wait()
+
+
+async def test_a_spool_closed_under_a_reader_that_waits_for_room_discards(tmp_path: Path) -> None:
+    async with running(tmp_path, tail=10) as ends:
+        os.write(ends.writer, bytes(20))
+        await until(lambda: ends.spool.size == 10)
+        await anyio.wait_all_tasks_blocked()
+        ends.spool.close()
+        await until(lambda: ends.reader.waiting == 0)
+        os.write(ends.writer, bytes(20))
+        await until(lambda: ends.reader.waiting == 0)
+
+
+async def test_cancelling_closes_the_pipe(tmp_path: Path) -> None:
+    ends = Ends(tmp_path)
+    async with anyio.create_task_group() as group:
+        group.start_soon(ends.reader.run)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    with pytest.raises(BrokenPipeError):
+        os.write(ends.writer, b"x")
+    ends.close()
+
+
+async def test_a_writer_waits_as_long_as_nobody_reads() -> None:
+    reader, fd = pipe()
+    writer = PipeWriter(fd)
+    data = os.urandom(300_000)
+    got = bytearray()
+
+    async def read() -> None:
+        while len(got) < len(data):
+            await anyio.wait_readable(reader)
+            got.extend(os.read(reader, 10_000))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        assert await writer.write(data)
+    assert got == data
+    writer.close()
+    writer.close()
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+async def test_a_writer_learns_that_nobody_will_read_again() -> None:
+    reader, fd = pipe()
+    writer = PipeWriter(fd)
+    os.close(reader)
+    assert not await writer.write(b"x")
+    assert not await writer.write(b"x")
