@@ -42,7 +42,12 @@ class Order:
 @click.command(name="exec", context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] CMD...")
 @click.option("--cwd", metavar="DIR", help="Where to run it. Default: the workspace.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="End it after that long, with status 124.",
+)
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Also set this; may be repeated.")
 @click.option("--shell", is_flag=True, help="CMD is a command line for /bin/sh.")
 @click.option("-n", "--no-stdin", is_flag=True, help="Do not read standard input.")

@@ -43,9 +43,10 @@ class Screen:
 
     def _line(self, when: float, name: str, text: str, style: str) -> None:
         clock = time.strftime("%H:%M:%S", time.localtime(when)) + f".{int(when * 1000) % 1000:03}"
-        line = Text(f"{clock}  ", style="dim")
+        line = Text()
+        line.append(f"{clock}  ", style="dim")
         line.append(f"{visible(name, sys.stdout):<{NAME_WIDTH}}  ", style=style)
-        line.append(visible(text, sys.stdout), style="default")
+        line.append(visible(text, sys.stdout))
         self._print(line)
 
     def _print(self, text: Text) -> None:
