@@ -63,7 +63,7 @@ class Exchange:
         self._dispatcher: Dispatcher | None = None
         self._wake_channel: Callable[[], None] = _asleep
         self._group: TaskGroup | None = None
-        self._readers: dict[Attachment, anyio.CancelScope] = {}
+        self._readers: dict[Attachment, EventReader] = {}
         self._last_hello = float("-inf")
         self.first_hello = anyio.Event()
         self.dropped: Counter[str] = Counter()
@@ -237,17 +237,9 @@ class Exchange:
 
     def _start_reader(self, attachment: Attachment, reader: Reader) -> None:
         events = EventReader(reader, self._journal.series, attachment.outbox, wake=self.wake)
-        scope = anyio.CancelScope()
-        self._readers[attachment] = scope
+        self._readers[attachment] = events
         assert self._group is not None, "run() starts first"
-        self._group.start_soon(self._read, events, scope, attachment)
-
-    async def _read(
-        self, reader: EventReader, scope: anyio.CancelScope, attachment: Attachment
-    ) -> None:
-        with scope:
-            await reader.run()
-        self._readers.pop(attachment, None)
+        self._group.start_soon(events.run)
 
     def _ack(self, attachment: Attachment, ack: wire.EventAck) -> None:
         if attachment.reader is None:
@@ -263,9 +255,9 @@ class Exchange:
         self._attachments.end(attachment)
         self._dispatcher.attachment_ended(attachment)
         self._outboxes.remove(attachment.outbox)
-        scope = self._readers.pop(attachment, None)
-        if scope is not None:
-            scope.cancel()
+        reader = self._readers.pop(attachment, None)
+        if reader is not None:
+            reader.close()
 
     def _facts(self) -> attach.Facts:
         return attach.Facts(

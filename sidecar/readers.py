@@ -40,7 +40,12 @@ class EventReader:
             while not self._lane.is_closed:
                 await self._step()
         finally:
-            self._reader.close()
+            self.close()
+
+    def close(self) -> None:
+        """Free the reader's place at once; `run` ends when it notices, once the lane is closed.
+        A second call is harmless."""
+        self._reader.close()
 
     async def _step(self) -> None:
         if not self._lane.has_room:

@@ -30,6 +30,7 @@ from sidecar.protocol.window import SendWindow
 SPARSE = 4 * 1024  # bytes; at most this much queued on an idle stream counts as a keystroke
 BATCH = 64 * 1024  # bytes of small envelopes that share one hub message
 LANE_DEPTH = 2  # items that a lane may offer ahead: one to send, one being made
+CONTROL_BYTES = 20 * 1024 * 1024  # of control that may wait: the largest answers of all open calls
 CONTROL_LIMIT = 4096  # control envelopes that may wait; past it the attachment is given up
 
 
@@ -131,6 +132,7 @@ class Outbox:
         self.is_closed = False
         self.overflowed = False
         self._control: deque[Item] = deque()
+        self._control_bytes = 0
         self._exempt: dict[type[Envelope], bytes] = {}
         self._lanes: deque[Lane] = deque()
 
@@ -155,11 +157,13 @@ class Outbox:
         """Queue encoded control. Too much of it means that nobody reads: see `overflowed`."""
         if self.is_closed:
             return
-        if len(self._control) >= CONTROL_LIMIT:
+        waiting = self._control_bytes + len(item.data)
+        if len(self._control) >= CONTROL_LIMIT or waiting > CONTROL_BYTES:
             self.overflowed = True
             return
         if repeat and item.lost is None:
             item.lost = partial(self._again, item)
+        self._control_bytes = waiting
         self._control.append(item)
 
     def exempt(self, envelope: Envelope) -> None:
@@ -226,6 +230,7 @@ class Outbox:
         """Drop everything; producers find their lanes closed."""
         self.is_closed = True
         self._control.clear()
+        self._control_bytes = 0
         self._exempt.clear()
         for lane in list(self._lanes):
             self.close_lane(lane)
@@ -233,6 +238,7 @@ class Outbox:
 
     def _again(self, item: Item) -> None:
         if not self.is_closed:
+            self._control_bytes += len(item.data)
             self._control.appendleft(item)
 
     def _flows(self, size: int) -> bool:
@@ -249,6 +255,7 @@ class Outbox:
             or (not size and len(self._control[0].data) <= self.window.room())
         ):
             item = self._control.popleft()
+            self._control_bytes -= len(item.data)
             size += len(item.data)
             items.append(item)
         return size
