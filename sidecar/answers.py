@@ -50,7 +50,10 @@ class Answers:
             origin.attachment.outbox.control(envelope)
         elif origin.reply_group is not None and not isinstance(envelope, wire.Accepted):
             self._loose(origin.reply_group, wire.encode(envelope))
-        self._means.wake()
+        if isinstance(envelope, wire.Accepted):
+            self._means.wake_soon()  # the result of a short call may travel in the same message
+        else:
+            self._means.wake()
 
     def refuse(self, id: bytes, error: CallError, origin: Origin) -> None:
         """The one answer of a call that is not run."""

@@ -42,6 +42,7 @@ class Means:
     policy: Policy
     emit: Emit
     wake: Callable[[], None]  # the channel has something to send
+    wake_soon: Callable[[], None]  # it has something that may wait for company, 20 ms at most
     state_folder: Path  # for spools
     spools: SpoolBudget
     facts: Callable[[], Mapping[str, Any]]  # what `sidecar.info` answers

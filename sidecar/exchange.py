@@ -37,6 +37,7 @@ from sidecar.timer import Timer
 log = logging.getLogger(__name__)
 
 HELLO_EVERY = 1.0  # seconds; strangers are answered at most this often
+COMPANY = 0.020  # seconds that an `accepted` waits for the result; far below a caller's patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,10 @@ class Exchange:
     def wake(self) -> None:
         """Something waits to be sent."""
         self._wake_channel()
+
+    def wake_soon(self) -> None:
+        """Something waits that need not be a message of its own."""
+        self._timer.sooner(self._clock.now() + COMPANY)
 
     def loose(self, group: str, data: bytes) -> None:
         """Send a message that belongs to no attachment, again if the hub did not take it."""

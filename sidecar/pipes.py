@@ -14,6 +14,7 @@ import fcntl
 import os
 import sys
 import termios
+from collections.abc import Callable
 
 import anyio
 
@@ -26,9 +27,21 @@ GATHER = 0.001  # seconds
 
 
 class PipeReader:
-    """Owns the descriptor. `finished` is set at its end; `stop` ends it early."""
+    """Owns the descriptor, and ends the spool with it. `finished` is set at the end of the pipe;
+    `stop` ends it early.
 
-    def __init__(self, fd: int, spool: Spool) -> None:
+    A task is needed only while the spool is full: `on_full` asks for one to run `wait_room`.
+    `on_data` is called when something went into the spool. Both must not raise.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        spool: Spool,
+        *,
+        on_data: Callable[[], None],
+        on_full: Callable[[], None],
+    ) -> None:
         self.finished = anyio.Event()
         self.taken = 0  # bytes that went into the spool
         self.progress = Bell()  # rung when `taken` grows, and when reading ends
@@ -38,33 +51,36 @@ class PipeReader:
         self._timer: asyncio.TimerHandle | None = None
         self._is_read = False
         self._is_discarding = False
-        self._needs_room = anyio.Event()
-        self._listen()
+        self._on_data = on_data
+        self._on_full = on_full
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more will go into the spool."""
         return self._is_discarding or self.finished.is_set()
 
-    async def run(self) -> None:
-        """Waits for room whenever the spool has none. Until the end; cancelling stops."""
+    def listen(self) -> None:
+        """Begin to read, or go on. Harmless when repeated."""
+        self._timer = None
+        if not (self._is_read or self.is_over):
+            self._is_read = True
+            self._loop.add_reader(self._fd, self._on_readable)
+
+    async def wait_room(self) -> None:
+        """Read on once the spool has room."""
         try:
-            while not self.is_over:
-                await self._needs_room.wait()
-                self._needs_room = anyio.Event()
-                if not self.is_over:
-                    await self._spool.wait_room()
-                    self._listen()
+            await self._spool.wait_room()
         except anyio.ClosedResourceError:
             self.discard()  # nobody wants it any more
-        finally:
-            if not self._is_discarding:
-                self.stop()
+        else:
+            self.listen()
 
     def stop(self) -> None:
         """Read no more and close the pipe. A second call is harmless."""
         if self.finished.is_set():
             return
+        if not self._is_discarding:
+            self._spool.end()
         self._loop.remove_reader(self._fd)
         self._is_read = False
         if self._timer is not None:
@@ -72,7 +88,6 @@ class PipeReader:
             self._timer = None
         os.close(self._fd)
         self.finished.set()
-        self._needs_room.set()
         self.progress.ring()
 
     def flush(self) -> None:
@@ -80,7 +95,7 @@ class PipeReader:
         gathering for, but a child of it may go on printing for ever."""
         if self._timer is not None:
             self._timer.cancel()
-            self._listen()
+            self.listen()
         owed = self.waiting
         while self._is_read and owed >= 0:
             size = self._take()
@@ -105,15 +120,9 @@ class PipeReader:
         if self._timer is not None:
             self._timer.cancel()
         self._is_discarding = True
+        self._spool.end()
         self._loop.add_reader(self._fd, self._throw_away)
-        self._needs_room.set()
         self.progress.ring()
-
-    def _listen(self) -> None:
-        self._timer = None
-        if not (self._is_read or self.is_over):
-            self._is_read = True
-            self._loop.add_reader(self._fd, self._on_readable)
 
     def _ignore(self) -> None:
         if self._is_read:
@@ -123,14 +132,14 @@ class PipeReader:
     def _on_readable(self) -> None:
         if 0 < self._take() < SMALL_READ:
             self._ignore()
-            self._timer = self._loop.call_later(GATHER, self._listen)
+            self._timer = self._loop.call_later(GATHER, self.listen)
 
     def _take(self) -> int:
         """Read once, as far as there is room; how many bytes came."""
         room = self._spool.room
         if room == 0:
             self._ignore()
-            self._needs_room.set()
+            self._on_full()
             return 0
         data = self._read(min(room, READ_SIZE))
         if not data:
@@ -139,6 +148,7 @@ class PipeReader:
             return 0
         self._spool.write(data)
         self.taken += len(data)
+        self._on_data()
         self.progress.ring()
         return len(data)
 

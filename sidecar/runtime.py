@@ -100,6 +100,7 @@ def assemble(settings: Settings, hands: LocalHands, folder: Path, clock: Clock) 
         policy=Policy(),
         emit=emit,
         wake=exchange.wake,
+        wake_soon=exchange.wake_soon,
         state_folder=folder,
         spools=SpoolBudget(),
         facts=lambda: facts(parts),

@@ -38,12 +38,14 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
         self.loose: list[tuple[str, list[Any]]] = []
+        self.wakes: list[str] = []
         means = Means(
             hands=None,  # type: ignore[arg-type]  # no handler here acts
             clock=self.clock,
             policy=Policy(),
             emit=lambda name, data, *, call=None: 1,
-            wake=lambda: None,
+            wake=lambda: self.wakes.append("now"),
+            wake_soon=lambda: self.wakes.append("soon"),
             state_folder=folder,
             spools=SpoolBudget(),
             facts=dict,
@@ -132,6 +134,22 @@ async def test_accepted_goes_before_the_result(bench: Bench) -> None:
         wire.Accepted(ID),
         wire.Result(ID, wire.dumps({"echo": 5}), seq=7),
     ]
+
+
+async def test_accepted_is_in_no_hurry_and_the_result_is(bench: Bench) -> None:
+    go_on = anyio.Event()
+
+    async def handler(ctx: CallContext, arguments: Any) -> dict[str, Any]:
+        await go_on.wait()
+        return {}
+
+    bench.install(handler)
+    bench.call(5)
+    await anyio.wait_all_tasks_blocked()
+    assert bench.wakes == ["soon"]
+    go_on.set()
+    await anyio.wait_all_tasks_blocked()
+    assert bench.wakes == ["soon", "now"]
 
 
 async def test_a_call_that_comes_before_the_catalogue_waits_for_it(bench: Bench) -> None:

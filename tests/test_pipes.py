@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 from stack import until
 
 from sidecar.clock import ManualClock
@@ -31,7 +32,18 @@ class Ends:
             folder, ManualClock(), SpoolBudget(), head=0, tail=tail, on_full=OnFull.HOLD
         )
         self.spool.follow(0)
-        self.reader = PipeReader(fd, self.spool)
+        self.sizes: list[int] = []  # of the spool, whenever the reader said that it grew
+        self.fillings = 0
+        self.group: TaskGroup | None = None
+        self.reader = PipeReader(fd, self.spool, on_data=self.note, on_full=self.wait)
+
+    def note(self) -> None:
+        self.sizes.append(self.spool.size)
+
+    def wait(self) -> None:
+        assert self.group is not None
+        self.fillings += 1
+        self.group.start_soon(self.reader.wait_room)
 
     def close(self) -> None:
         self.reader.stop()
@@ -50,7 +62,8 @@ class Ends:
 async def running(folder: Path, *, tail: int = 1 << 20) -> AsyncIterator[Ends]:
     ends = Ends(folder, tail=tail)
     async with anyio.create_task_group() as group:
-        group.start_soon(ends.reader.run)
+        ends.group = group
+        ends.reader.listen()
         yield ends
         group.cancel_scope.cancel()
     ends.close()
@@ -66,6 +79,9 @@ async def test_what_is_written_lands_in_the_spool_until_the_end(tmp_path: Path) 
             await ends.reader.finished.wait()
         assert (await ends.spool.read(0, 100)).data == b"first second"
         assert ends.reader.taken == 12
+        assert ends.sizes == [6, 12]
+        assert (await ends.spool.read(12, 1)).ended
+        assert ends.fillings == 0
 
 
 async def test_a_spool_without_room_is_a_pipe_that_is_not_read(tmp_path: Path) -> None:
@@ -74,6 +90,7 @@ async def test_a_spool_without_room_is_a_pipe_that_is_not_read(tmp_path: Path) -
         await until(lambda: ends.spool.size == 10)
         await anyio.wait_all_tasks_blocked()
         assert ends.reader.waiting == 10
+        assert ends.fillings == 1
         ends.spool.progress(4)
         await until(lambda: ends.spool.size == 14)
         ends.spool.progress(14)
@@ -101,6 +118,7 @@ async def test_what_is_discarded_is_read_and_not_kept(tmp_path: Path) -> None:
         await until(lambda: ends.reader.waiting == 0)
         assert ends.spool.size == 0
         assert ends.reader.is_over
+        assert (await ends.spool.read(0, 1)).ended
         ends.hang_up()
         with anyio.fail_after(5):
             await ends.reader.finished.wait()
@@ -117,14 +135,13 @@ async def test_a_spool_closed_under_a_reader_that_waits_for_room_discards(tmp_pa
         await until(lambda: ends.reader.waiting == 0)
 
 
-async def test_cancelling_closes_the_pipe(tmp_path: Path) -> None:
+async def test_stopping_closes_the_pipe_and_ends_the_spool(tmp_path: Path) -> None:
     ends = Ends(tmp_path)
-    async with anyio.create_task_group() as group:
-        group.start_soon(ends.reader.run)
-        await anyio.wait_all_tasks_blocked()
-        group.cancel_scope.cancel()
+    ends.reader.listen()
+    ends.reader.stop()
     with pytest.raises(BrokenPipeError):
         os.write(ends.writer, b"x")
+    assert (await ends.spool.read(0, 1)).ended
     ends.close()
 
 

@@ -9,10 +9,12 @@ of SIGPIPE. A status is reported only if it was observed by wait.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from sidecar.context import CallContext, Handler
 from sidecar.dispatch import INLINE_BYTES
@@ -71,25 +73,30 @@ class Output:
             # Without credit there will be no stream, so nobody who could make room.
             on_full=OnFull(arguments.on_full) if ctx.credit else OnFull.DROP,
         )
-        self.reader = PipeReader(fd, self.spool)
+        self.reader = PipeReader(fd, self.spool, on_data=self._outgrow, on_full=self._wait_room)
+        self.has_tasks = False
+        self._refusal: CallError | None = None
+        self._group: TaskGroup | None = None
         self._ctx = ctx
         self._n = n
         self._source: SpoolSource | None = None
         if arguments.live and ctx.credit:
             self._send()
 
-    async def run(self) -> None:
-        """Until the pipe ends. Output that outgrows the result becomes a stream at once."""
-        async with anyio.create_task_group() as group:
-            if self._source is None:
-                group.start_soon(self._outgrow)
-            await self.reader.run()
-            self.spool.end()
+    def begin(self, group: TaskGroup) -> None:
+        """Read from the pipe from here on. Most outputs never need a task; those that do have
+        it in `group`."""
+        self._group = group
+        self.reader.listen()
+
+    def settle(self) -> bool:
+        """The program has ended: whether its pipe has, too."""
+        self.reader.flush()
+        return self.reader.finished.is_set()
 
     async def finish(self) -> None:
-        """The program has ended: take what it left in the pipe, however long that takes, and
-        what its children print in the next moment."""
-        self.reader.flush()
+        """Take what the program left in the pipe, however long that takes, and what its children
+        print in the next moment."""
         owed = self.reader.taken + self.reader.waiting
         while self.reader.taken < owed and not self.reader.is_over:
             await self.reader.progress.wait()
@@ -108,6 +115,8 @@ class Output:
             answer["disk_error"] = spool.disk_error
         if self._source is not None:
             return answer
+        if self._refusal is not None:
+            raise self._refusal
         if spool.size > SMALL:
             raise CallError(
                 Code.NEEDS_ATTACHMENT,
@@ -119,14 +128,33 @@ class Output:
 
     def close(self) -> None:
         """End the spool; without a stream nobody needs it any more."""
+        if not self.reader.is_over:
+            self.reader.stop()
         self.spool.end()
         if self._source is None:
             self.spool.close()
 
-    async def _outgrow(self) -> None:
-        await self.spool.wait_data(SMALL)
-        if self.spool.size > SMALL and self._source is None and self._ctx.credit:
-            self._send()
+    def _outgrow(self) -> None:
+        """Output that outgrows the result becomes a stream at once."""
+        is_asked = self._source is not None or self._refusal is not None
+        if self.spool.size > SMALL and not is_asked and self._ctx.credit:
+            try:
+                self._send()
+            except CallError as error:  # too many streams: it ends the call, and so the program
+                self._refusal = error
+                self._start(self._refuse)
+
+    def _wait_room(self) -> None:
+        self._start(self.reader.wait_room)
+
+    def _start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        assert self._group is not None, "begin() comes first"
+        self.has_tasks = True
+        self._group.start_soon(function)
+
+    async def _refuse(self) -> None:
+        assert self._refusal is not None
+        raise self._refusal
 
     def _send(self) -> None:
         self.spool.follow(0)
@@ -181,21 +209,24 @@ async def _attend(
     """Feed the program and drain it until it has ended; whether the timeout ended it."""
     async with anyio.create_task_group() as group:
         for output in outputs:
-            group.start_soon(output.run)
+            output.begin(group)
         try:
             if running.stdin is not None:
                 group.start_soon(_feed, ctx, arguments, PipeWriter(running.stdin))
             ended, timed_out = await _wait(ctx, arguments)
-            async with anyio.create_task_group() as finishing:
-                for output in outputs:
-                    finishing.start_soon(output.finish)
+            unsettled = [output for output in outputs if not output.settle()]
+            if unsettled:
+                async with anyio.create_task_group() as finishing:
+                    for output in unsettled:
+                        finishing.start_soon(output.finish)
         except BaseException:
             await _end_early(ctx, arguments, running)
             raise
         finally:
             with anyio.CancelScope(shield=True), suppress(CallError):  # may still run, unkillable
                 await ctx.hands.forget(ctx.id)
-        group.cancel_scope.cancel()
+        if running.stdin is not None or any(output.has_tasks for output in outputs):
+            group.cancel_scope.cancel()
     _note_end(ctx, running, ended)
     return ended, timed_out
 
