@@ -49,18 +49,20 @@ class Target:
     profile: str | None
     token_file: str | None
     controller: str | None
+    watch: bool
 
 
 def target_options(verb: _F) -> _F:
     """Adds those options; the verb gets them as `target`."""
 
     def wrapped(**values: Any) -> Any:
-        names = ("run", "profile", "token_file", "controller")
+        names = ("run", "profile", "token_file", "controller", "watch")
         return verb(target=Target(**{name: values.pop(name) for name in names}), **values)
 
     wrapped.__doc__ = verb.__doc__
     wrapped.__name__ = verb.__name__
     for option in (
+        click.option("--watch", is_flag=True, help="Look, and be unable to change anything."),
         click.option("--controller", metavar="ID", help="Who we are, as --token-file says."),
         click.option("--token-file", metavar="FILE", help="A controller's token, for any hub."),
         click.option(
@@ -81,7 +83,8 @@ async def attached(target: Target) -> AsyncIterator[Run]:
     from sidecar.client import Controller
 
     provider, run, controller_id = _resolve(target)
-    async with Controller.connect(provider, controller=controller_id) as controller:
+    connection = Controller.connect(provider, controller=controller_id, watch=target.watch)
+    async with connection as controller:
         async with beside(partial(_reach, controller)):
             found = await controller.attach(run, timeout=ATTACH_TIME)
         async with beside(partial(_stay, controller)):
@@ -112,7 +115,7 @@ def _resolve(target: Target) -> tuple[TokenProvider, str, str]:
     controller = target.controller or new_controller_id()
 
     async def ask_dev() -> Token:
-        return await token_from(profile.socket, controller=controller)
+        return await token_from(profile.socket, controller=controller, watch=target.watch)
 
     return CallableProvider(ask_dev), profile.run, controller
 

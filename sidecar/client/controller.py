@@ -18,7 +18,7 @@ from sidecar.client.run import Run
 from sidecar.clock import Clock, SystemClock
 from sidecar.errors import CallError, ChannelError, Code, ProtocolError
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.names import Subject, check_id
+from sidecar.protocol.names import Scope, Subject, check_id
 from sidecar.protocol.outbox import Outboxes
 from sidecar.protocol.publish import Publish
 from sidecar.protocol.webpubsub import codec_for
@@ -40,10 +40,17 @@ class Controller:
     """
 
     def __init__(
-        self, provider: TokenProvider, controller: str, *, subprotocol: str, clock: Clock
+        self,
+        provider: TokenProvider,
+        controller: str,
+        *,
+        scope: Scope,
+        subprotocol: str,
+        clock: Clock,
     ) -> None:
         self.id = check_id(controller, "controller id")
         self.clock = clock
+        self._scope = scope
         self._outboxes = Outboxes()
         self._attachments: list[RemoteAttachment] = []
         self._group: TaskGroup | None = None
@@ -62,17 +69,28 @@ class Controller:
         where: str | TokenProvider,
         *,
         controller: str,
+        watch: bool = False,
         json: bool = False,
         allow_plain: bool = False,
         clock: Clock | None = None,
     ) -> AsyncIterator[Controller]:
-        """A controller that dials, and dials again for as long as the block lasts."""
+        """A controller that dials, and dials again for as long as the block lasts.
+
+        `watch`: the token allows to look and to change nothing (`controller_grant` with
+        `Scope.WATCH`); commands that would change something are refused with `forbidden`.
+        """
         tune_malloc()
         if isinstance(where, str):
             token = parse_client_url(where, allow_plain=allow_plain)
             where = FixedToken(token.url, token.value, allow_plain=allow_plain)
         subprotocol = JSON_SUBPROTOCOL if json else PROTOBUF_SUBPROTOCOL
-        this = cls(where, controller, subprotocol=subprotocol, clock=clock or SystemClock())
+        this = cls(
+            where,
+            controller,
+            scope=Scope.WATCH if watch else Scope.FULL,
+            subprotocol=subprotocol,
+            clock=clock or SystemClock(),
+        )
         failure: Exception | None = None
         async with anyio.create_task_group() as this._group:
             this._group.start_soon(this._channel.run)
@@ -91,7 +109,7 @@ class Controller:
         attachment = RemoteAttachment(
             Subject(run),
             self.id,
-            Subject(run).commands_group,
+            Subject(run).inbound_group(self._scope),
             self._outboxes,
             clock=self.clock,
             wake=self._channel.wake,
@@ -119,7 +137,7 @@ class Controller:
         stream = EventStream(
             Subject(run),
             self.id,
-            Subject(run).commands_group,
+            Subject(run).inbound_group(self._scope),
             self._outboxes,
             clock=self.clock,
             wake=self._channel.wake,

@@ -74,6 +74,10 @@ class Subject:
     def reply_group(self, controller: str) -> str:
         return f"out.{self.run}.{check_id(controller, 'controller id')}"
 
+    def inbound_group(self, scope: Scope) -> str:
+        """Where a controller with `scope` sends."""
+        return self.commands_group if scope is Scope.FULL else self.watch_group
+
     def scope_of(self, group: str) -> Scope | None:
         """The scope that a message through `group` has; None for a group that is not ours."""
         if group == self.commands_group:
@@ -117,6 +121,5 @@ def controller_grant(controller: str, runs: list[str], scope: Scope = Scope.FULL
     for run in runs:
         subject = Subject(run)
         groups += [subject.hello_group, subject.reply_group(controller)]
-        inbound = subject.commands_group if scope is Scope.FULL else subject.watch_group
-        roles.append(f"webpubsub.sendToGroup.{inbound}")
+        roles.append(f"webpubsub.sendToGroup.{subject.inbound_group(scope)}")
     return Grant(f"control:{controller}", tuple(groups), tuple(roles))

@@ -92,10 +92,10 @@ class Dev:
         return int((children.read_text().split() or ["0"])[0])
 
 
-def start_dev(bench: Bench, folder: Path, log: Path) -> Dev:
+def start_dev(bench: Bench, folder: Path, log: Path, *options: str) -> Dev:
     folder.mkdir(exist_ok=True)
     with log.open("wb") as output:
-        process = bench.start("dev", str(folder), stdout=output, stderr=output)
+        process = bench.start("dev", str(folder), *options, stdout=output, stderr=output)
     dev = Dev(bench, folder, process, log)
     until(lambda: dev.profile or process.poll() is not None, "a profile")
     assert process.poll() is None, log.read_text()
@@ -136,12 +136,13 @@ def verbs(dev: Dev) -> Bench:
 
 
 @pytest.fixture
-def dev_on(bench: Bench) -> Iterator[Callable[[str], Dev]]:
+def dev_on(bench: Bench) -> Iterator[Callable[..., Dev]]:
     """Starts further ones, each on a folder of that name."""
     started: list[Dev] = []
 
-    def start(name: str) -> Dev:
-        started.append(start_dev(bench, bench.runtime / name, bench.runtime / f"{name}.log"))
+    def start(name: str, *options: str) -> Dev:
+        log = bench.runtime / f"{name}.log"
+        started.append(start_dev(bench, bench.runtime / name, log, *options))
         return started[-1]
 
     yield start

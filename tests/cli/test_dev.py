@@ -131,3 +131,15 @@ def test_it_gives_up_on_a_sidecar_that_cannot_start(bench, tmp_path) -> None:
     assert done.returncode == 1
     assert b"too long for the sockets in it" in done.stdout
     assert b"the sidecar ended with status 77: giving up" in done.stdout
+
+
+def test_the_run_can_be_named(bench, dev_on) -> None:
+    dev = dev_on("named", "--run", "demo")
+    assert dev.profile["run"] == "demo"
+    assert bench("exec", "--run", "demo", "--", "true").returncode == 0
+
+
+def test_a_name_that_is_no_id_is_bad_usage(bench, tmp_path) -> None:
+    refused = bench("dev", str(tmp_path), "--run", "a.*")
+    assert refused.returncode == 2
+    assert b"1 to 63 characters" in refused.stderr

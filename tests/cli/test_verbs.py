@@ -232,3 +232,12 @@ def test_a_broken_pipe_is_141(sidecar, dev) -> None:
     assert process.wait(10) == 141
     assert process.stderr is not None and process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_a_watcher_sees_all_and_changes_nothing(sidecar, dev) -> None:
+    assert sidecar("ls", "--watch").returncode == 0
+    assert b"sidecar.started" in sidecar("events", "--watch").stdout
+    refused = sidecar("exec", "--watch", "--", "touch", "trace")
+    assert refused.returncode == 125
+    assert b"forbidden" in refused.stderr
+    assert not (dev.folder / "trace").exists()

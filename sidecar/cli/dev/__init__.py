@@ -18,7 +18,8 @@ ENDED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 @click.command()
 @click.argument("path", default=".", type=click.Path(exists=True, file_okay=False))
 @click.option("--port", default=0, metavar="PORT", help="Port of the hub. Default: a free one.")
-def dev(path: str, port: int) -> int:
+@click.option("--run", metavar="ID", help="The id of the run. Default: made from the folder.")
+def dev(path: str, port: int, run: str | None) -> int:
     """Serve a folder (default: this one): an embedded hub, a sidecar, and tokens for the other
     verbs, until Ctrl-C. Shows what happens.
 
@@ -36,10 +37,20 @@ def dev(path: str, port: int) -> int:
 
     log_to_stderr("error")  # what happens is shown by the screen
     folder = Path(os.path.realpath(path))
-    run = profiles.run_id_of(folder)
+    run = profiles.run_id_of(folder) if run is None else _checked(run)
     with (
         profiles.claim(run, folder) as claim,
         tempfile.TemporaryDirectory(prefix="sidecar-dev-", ignore_cleanup_errors=True) as state,
     ):
         status = loop.run(partial(serve_folder, folder, run, claim, Path(state), port))
     return 0 if status in ENDED else status
+
+
+def _checked(run: str) -> str:
+    from sidecar.errors import Invalid
+    from sidecar.protocol.names import check_id
+
+    try:
+        return check_id(run, "run")
+    except Invalid as error:
+        raise click.BadParameter(error.message, param_hint="--run") from error
