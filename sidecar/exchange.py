@@ -103,6 +103,12 @@ class Exchange:
     def readers(self) -> int:
         return len(self._readers)
 
+    async def caught_up(self) -> None:
+        """Until every reader has handed out all events there are now."""
+        last = self._journal.last
+        for reader in list(self._readers.values()):
+            await reader.caught_up(last)
+
     # the channel's source -----------------------------------------------------------------
 
     def next_publish(self, *, now: float, urgent_only: bool) -> Publish | None:

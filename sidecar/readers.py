@@ -12,6 +12,7 @@ from functools import partial
 
 import anyio
 
+from sidecar.bell import Bell
 from sidecar.journal import Reader
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.journal import Batch
@@ -30,6 +31,7 @@ class EventReader:
         self._series = series
         self._wake = wake
         self._room = anyio.Event()
+        self._moved = Bell()
         self._waiting = anyio.CancelScope()
         self._lane = outbox.lane(Rank.EVENTS, self._on_room)
         self._gap: bytes | None = None  # one that was lost on the way, to be told again
@@ -46,6 +48,12 @@ class EventReader:
         """Free the reader's place at once; `run` ends when it notices, once the lane is closed.
         A second call is harmless."""
         self._reader.close()
+        self._moved.ring()
+
+    async def caught_up(self, seq: int) -> None:
+        """Until the events up to `seq` were handed to the outbox, or the attachment ended."""
+        while self._reader.cursor < seq and not self._lane.is_closed:
+            await self._moved.wait()
 
     async def _step(self) -> None:
         if not self._lane.has_room:
@@ -56,6 +64,7 @@ class EventReader:
         if item is not None:
             self._lane.offer(item)
             self._wake()
+            self._moved.ring()
             return
         with anyio.CancelScope() as self._waiting:
             await self._reader.wait()

@@ -47,6 +47,7 @@ from sidecar.tokens import FixedToken, TokenFile, TokenProvider, parse_token
 log = logging.getLogger(__name__)
 
 EX_UNAVAILABLE = 69  # sysexits.h: the channel never came up, what was left is lost
+FAREWELL = 1.0  # seconds for the last events to be handed to those who read them now
 EX_TEMPFAIL = 75  # something was left over when the drain ended
 
 
@@ -199,14 +200,20 @@ async def _until_told_to_end(hands: LocalHands) -> None:
 
 
 async def _drain(parts: Parts) -> int:
-    """Flush what the hub has not acknowledged, bounded. No durable reader, no wait for acks."""
+    """Flush, bounded: until the hub has acknowledged all, and durable readers have acked all.
+
+    Without a durable reader nobody's ack is waited for; those who read now get a moment.
+    """
     parts.journal.append(
         lambda seq: wire.encode(
             wire.Event(seq, int(parts.clock.wall() * 1000), "sidecar.draining", None, None)
         )
     )
-    flushed = await parts.channel.drain(parts.settings.drain)
-    if flushed:
+    with anyio.move_on_after(parts.settings.drain):
+        with anyio.move_on_after(FAREWELL):
+            await parts.exchange.caught_up()
+        await parts.journal.wait_acked(parts.journal.last)
+        await parts.channel.flushed()
         return 0
     return EX_TEMPFAIL if parts.channel.status().connection_id else EX_UNAVAILABLE
 

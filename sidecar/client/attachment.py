@@ -198,6 +198,8 @@ class RemoteAttachment:
 
     def start(self, call: PendingCall) -> None:
         """Send a new call. Raises `CallError` if the attachment was refused."""
+        if self._is_closed:
+            raise CallError(Code.CANCELLED, "this side has detached")
         if self.refused is not None:
             raise self.refused
         if len(self.calls) >= OPEN_CALLS:

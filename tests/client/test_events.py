@@ -1,0 +1,119 @@
+"""Events for a controller: cursors, gaps, durable readers, and slow ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+from stack import open_stack, until
+
+from sidecar.client import CallError, Code, Cursor, Event, Gap
+from sidecar.client.events import ACK_EVERY
+
+OTHER_SERIES = b"o" * 16
+
+
+def test_a_cursor_is_text_and_back() -> None:
+    cursor = Cursor(bytes(range(16)), 7)
+    assert Cursor.parse(str(cursor)) == cursor
+    assert Cursor.parse("7") == Cursor.parse("-:7") == Cursor(None, 7)
+    with pytest.raises(ValueError):
+        Cursor.parse("x:7")
+
+
+async def test_a_kept_cursor_goes_on_where_it_was(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+        for number in range(10):
+            stack.sidecar.means.emit("x", number)
+        async with run.events() as events:
+            for _ in range(5):
+                await events.receive()
+        async with run.events(Cursor.parse(str(events.cursor))) as events:
+            assert (await events.receive()).cursor.seq == 6
+
+
+async def test_a_cursor_of_another_series_gets_a_gap_and_then_everything(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+        async with run.events(Cursor(OTHER_SERIES, 40)) as events:
+            gap = await events.receive()
+            assert isinstance(gap, Gap)
+            assert (gap.first, gap.last, gap.why) == (41, None, "new_series")
+            event = await events.receive()
+            assert isinstance(event, Event)
+            assert (event.seq, event.name) == (1, "sidecar.started")
+
+
+async def test_a_cursor_from_the_future_is_an_error(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+        async with run.events(Cursor(None, 1000)) as events:
+            with anyio.fail_after(5), pytest.raises(CallError) as caught:
+                await events.receive()
+        assert caught.value.code is Code.INVALID
+
+
+async def test_a_durable_reader_acks_what_it_has_processed_and_comes_back(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+        for number in range(ACK_EVERY):
+            stack.sidecar.means.emit("x", number)
+        async with run.events(reader="platform") as events:
+            for _ in range(10):
+                await events.receive()
+            assert stack.sidecar.journal.acked == 0
+        await until(lambda: stack.sidecar.journal.acked == 10)
+        async with run.events(events.cursor, reader="platform") as events:
+            for _ in range(ACK_EVERY + 1 - 10):
+                await events.receive()
+            with anyio.move_on_after(0.3):  # quiet: what was processed is acked soon
+                await events.receive()
+            assert stack.sidecar.journal.acked == ACK_EVERY + 1
+
+
+async def test_a_reader_that_takes_nothing_holds_up_nobody(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+        async with run.events() as slow, run.events() as fast:
+            for number in range(1200):  # four times what a window holds
+                stack.sidecar.means.emit("x", bytes(16_000))
+                if number % 50 == 0:
+                    await anyio.lowlevel.checkpoint()
+            first = stack.sidecar.journal.first
+            seen = 0
+            while seen < stack.sidecar.journal.last:
+                seen = (await fast.receive()).cursor.seq
+                assert await run.ping() < 2.0 if seen % 100 == 0 else True
+            waiting = slow._inbound
+            assert waiting is not None and waiting.seen_bytes <= 5 << 20
+            assert first > 1  # some were evicted meanwhile, and the slow one is told
+            cursor, gaps = 0, 0
+            while cursor < seen:
+                item = await slow.receive()
+                if isinstance(item, Gap):
+                    assert item.first == cursor + 1
+                    gaps += 1
+                else:
+                    assert item.seq == cursor + 1
+                cursor = item.cursor.seq
+
+
+async def test_closing_ends_whoever_waits(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+        events = run.events()
+        names: list[str] = []
+
+        async def follow() -> None:
+            async for event in events:
+                names.append(getattr(event, "name", ""))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(follow)
+            await until(lambda: names == ["sidecar.started"])
+            await events.aclose()
+            await events.aclose()
+        await until(lambda: stack.sidecar.exchange.readers == 0)

@@ -1,0 +1,153 @@
+"""`sidecar run` as a process: from hello to the end, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from rawpeer import raw_peer
+from stack import PATIENCE, RUN, Stack, open_stack, until
+
+from sidecar.client import CallError, Code, Event
+from sidecar.localsocket import ask
+from sidecar.protocol import envelope as wire
+from sidecar.protocol.names import sidecar_grant
+
+
+async def status_of(child: subprocess.Popen[bytes]) -> int:
+    with anyio.fail_after(PATIENCE):
+        return await anyio.to_thread.run_sync(child.wait, abandon_on_cancel=True)
+
+
+async def start(stack: Stack) -> subprocess.Popen[bytes]:
+    """A sidecar process that has said hello."""
+    async with raw_peer(stack.hub, "watcher") as peer:
+        child = stack.start_sidecar_process()
+        await peer.expect(wire.Hello, timeout=PATIENCE)
+    return child
+
+
+async def health_at(path: Path) -> dict[str, Any]:
+    """What a sidecar tells at one of its sockets, which it may still be opening."""
+    with anyio.fail_after(PATIENCE):
+        while True:
+            try:
+                return await ask(path, {"op": "health"})
+            except OSError:
+                await anyio.sleep(0.01)
+
+
+async def test_it_serves_until_sigterm_and_ends_with_0(tmp_path: Path) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        child = await start(stack)
+        run = await stack.attach()
+        assert (await run.exec("echo $$")).status == 0
+        names: list[str] = []
+        async with run.events() as events:
+            async for event in events:
+                assert isinstance(event, Event)
+                names.append(event.name)
+                if event.name == "exec.ended":
+                    child.send_signal(signal.SIGTERM)
+                if event.name == "sidecar.draining":
+                    break
+        assert names == ["sidecar.started", "exec.started", "exec.ended", "sidecar.draining"]
+        assert await status_of(child) == 0
+        assert sorted(os.listdir(tmp_path / "state-0")) == ["lock"]
+
+
+async def test_its_programs_end_with_it(tmp_path: Path) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        child = await start(stack)
+        run = await stack.attach()
+        async with run.process("echo $$; exec sleep 600") as program:
+            _, line = await anext(program.output())
+            child.send_signal(signal.SIGINT)
+            assert await status_of(child) == 0
+            assert not Path(f"/proc/{int(line)}").exists()
+
+
+async def test_without_a_hub_it_ends_with_69(tmp_path: Path) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        settings = stack.settings()
+        child = stack.start_child(
+            *("-m", "sidecar", "run", "--drain", "0.1"),
+            SIDECAR_RUN=RUN,
+            SIDECAR_TOKEN=f"ws://127.0.0.1:9/client/hubs/x?access_token={settings.token}",
+            SIDECAR_WORKSPACE=settings.workspace,
+            SIDECAR_STATE=settings.state,
+        )
+        admin = settings.state_folder / "admin.sock"
+        health = await health_at(admin)
+        assert (health["healthy"], health["channel"]["reason"]) == (False, "network")
+        child.terminate()
+        assert await status_of(child) == 69
+
+
+async def test_both_sockets_tell_its_health(tmp_path: Path) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        child = await start(stack)
+        for name in ("admin.sock", "agent.sock"):
+            health = await health_at(tmp_path / "state-0" / name)
+            assert (health["healthy"], health["run"], health["pid"]) == (True, RUN, child.pid)
+
+
+async def test_a_crash_loses_what_ran_and_says_so(tmp_path: Path) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        child = await start(stack)
+        run = await stack.attach()
+        before = run.incarnation
+        async with run.open("exec.run", {"shell": "echo ran >> count; sleep 2"}) as call:
+            await until((stack.workspace / "count").exists)
+            await until(lambda: call.accepted)
+            child.kill()
+            await status_of(child)
+            stack.start_sidecar_process()
+            with pytest.raises(CallError) as caught:
+                with anyio.fail_after(PATIENCE):
+                    await call.wait()
+        assert caught.value.code is Code.OUTCOME_UNKNOWN
+        assert run.incarnation != before
+        assert (stack.workspace / "count").read_text() == "ran\n"
+        assert (await run.exec(["true"])).status == 0
+
+
+async def test_a_new_token_in_the_file_is_dialled_with_at_once(tmp_path: Path) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        file = tmp_path / "token"
+        file.write_text("")
+        settings = stack.settings()
+        stack.start_child(
+            *("-m", "sidecar", "run"),
+            SIDECAR_RUN=RUN,
+            SIDECAR_TOKEN_FILE=str(file),
+            SIDECAR_WORKSPACE=settings.workspace,
+            SIDECAR_STATE=settings.state,
+        )
+        admin = settings.state_folder / "admin.sock"
+        await health_at(admin)
+        url, token = stack.hub.address.client_url, stack.hub.mint(sidecar_grant(RUN))
+        file.write_text(json.dumps({"url": url, "token": token}))
+        run = await stack.attach()
+        assert (await run.info())["channel"]["state"] == "open"
+
+
+async def test_the_token_is_in_no_argument_no_environment_of_programs_and_no_core(
+    tmp_path: Path,
+) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        child = await start(stack)
+        run = await stack.attach()
+        printed = await run.exec("env; ulimit -c")
+        assert b"SIDECAR" not in printed.stdout
+        assert printed.stdout.splitlines()[-1] == b"0"
+        assert b"eyJ" not in Path(f"/proc/{child.pid}/cmdline").read_bytes()
+        # Not dumpable: its files in /proc belong to root, whoever it runs as (proc(5)).
+        assert os.stat(f"/proc/{child.pid}/environ").st_uid == 0

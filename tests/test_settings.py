@@ -1,0 +1,75 @@
+"""Settings: every knob from the environment, and every mistake told at once."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from sidecar.errors import SettingsError
+from sidecar.settings import Settings, load, variable
+
+GOOD = {"SIDECAR_RUN": "demo", "SIDECAR_TOKEN_FILE": "/run/token"}
+
+
+def test_the_least_that_is_needed() -> None:
+    settings = load(GOOD)
+    assert (settings.run, settings.token_file, settings.workspace) == ("demo", "/run/token", ".")
+
+
+def test_flags_go_before_the_environment_and_that_before_defaults() -> None:
+    environ = {**GOOD, "SIDECAR_DRAIN": "1.5", "SIDECAR_GENERATION": "7"}
+    settings = load(environ, drain=3.0, hub=None)
+    assert (settings.drain, settings.generation, settings.hub) == (3.0, 7, "")
+
+
+@pytest.mark.parametrize("text, value", [("1", True), ("yes", True), ("ON", True), ("0", False)])
+def test_yes_and_no(text: str, value: bool) -> None:
+    assert load({**GOOD, "SIDECAR_INSECURE": text}).insecure is value
+
+
+MISTAKES = [
+    ({"SIDECAR_RUN": "a.b"}, "SIDECAR_RUN"),
+    ({"SIDECAR_RUN": ""}, "SIDECAR_RUN is missing"),
+    ({"SIDECAR_TOKEN_FILE": ""}, "no token"),
+    ({"SIDECAR_TOKEN_FILE": "", "SIDECAR_TOKEN": "eyJ"}, "SIDECAR_HUB is missing"),
+    ({"SIDECAR_DRAIN": "long"}, "SIDECAR_DRAIN: 'long' is not a number"),
+    ({"SIDECAR_DRAIN": "-1"}, "SIDECAR_DRAIN is -1.0"),
+    ({"SIDECAR_GENERATION": "1.5"}, "SIDECAR_GENERATION"),
+    ({"SIDECAR_INSECURE": "maybe"}, "neither yes nor no"),
+    ({"SIDECAR_ENVIRONMENT": "dirty"}, "clean or inherited"),
+    ({"SIDECAR_SUBPROTOCOL": "xml"}, "protobuf or json"),
+    ({"SIDECAR_LOG_LEVEL": "loud"}, "SIDECAR_LOG_LEVEL"),
+    ({"SIDECAR_WORKSPACE": "/no/such/folder"}, "not a folder"),
+    ({"SIDECAR_WORKSPCE": "/tmp"}, "SIDECAR_WORKSPCE is not a setting"),
+]
+
+
+@pytest.mark.parametrize("environ, message", MISTAKES)
+def test_a_mistake_is_named(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({**GOOD, **environ})
+    assert message in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"SIDECAR_DRAIN": "x", "SIDECAR_LOG_LEVEL": "y"})
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_a_token_is_never_shown() -> None:
+    settings = load({**GOOD, "SIDECAR_TOKEN": "wss://h/client/hubs/x?access_token=secret"})
+    assert "secret" not in repr(settings)
+
+
+def test_every_knob_has_a_sentence() -> None:
+    for item in fields(Settings):
+        assert item.metadata["help"].endswith("."), variable(item.name)
+
+
+def test_the_state_folder_is_as_set_or_one_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load({**GOOD, "SIDECAR_STATE": "/var/x"}).state_folder == Path("/var/x")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    assert load(GOOD).state_folder == Path("/run/user/1000/sidecar/demo")
