@@ -1,0 +1,46 @@
+"""The benchmarks run, each with tiny sizes, and what they write can be read. No time is judged."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = {
+    "exec",
+    "spawn",
+    "output",
+    "files",
+    "memory",
+    "codecs",
+    "events",
+    "beside",
+    "start",
+    "idle",
+}
+
+
+def bench(*arguments: str) -> str:
+    command = [sys.executable, "-m", "tests.bench", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_benchmarks_are_listed() -> None:
+    assert {line.split()[0] for line in bench("--list").splitlines()} == NAMES
+
+
+def test_every_benchmark_runs_and_its_rows_can_be_read(tmp_path: Path) -> None:
+    target = tmp_path / "rows.json"
+    printed = bench("--tiny", "--json", str(target))
+    report = json.loads(target.read_text())
+    assert set(report["machine"]) == {"python", "kernel", "cores", "load"}
+    assert {row["bench"] for row in report["rows"]} == NAMES
+    for row in report["rows"]:
+        assert math.isfinite(row["value"]) and row["value"] >= 0, row
+        assert row["verdict"] in ({"holds", "MISSED"} if row["goal"] else {""}), row
+        assert row["what"] in printed
