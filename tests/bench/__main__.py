@@ -6,6 +6,7 @@ Absolute times are shown, not required. A goal that is missed is told in the tab
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,13 +35,12 @@ BENCHMARKS: dict[str, Benchmark] = {
 LIMIT = 900.0  # seconds for one benchmark
 
 
-async def measure(names: list[str], scale: Scale) -> list[Row]:
-    rows: list[Row] = []
+async def measure(names: list[str], scale: Scale, rows: list[Row]) -> None:
+    """Adds to `rows` after each benchmark, so that a failure costs only what comes after it."""
     for name in names:
-        print(f"{name} ...", flush=True)
+        print(f"{name} ...", file=sys.stderr, flush=True)
         with anyio.fail_after(LIMIT):
             rows += await BENCHMARKS[name](scale)
-    return rows
 
 
 def main() -> None:
@@ -55,10 +55,13 @@ def main() -> None:
     if order.output:
         scale = replace(scale, output_bytes=(10 * MIB, order.output * MIB))
     tune_malloc()
-    rows = anyio.run(measure, order.names or list(BENCHMARKS), scale)
-    print(table(rows))
-    if order.json:
-        order.json.write_text(document(rows))
+    rows: list[Row] = []
+    try:
+        anyio.run(measure, order.names or list(BENCHMARKS), scale, rows)
+    finally:
+        print(table(rows))
+        if order.json:
+            order.json.write_text(document(rows))
 
 
 def _parser() -> argparse.ArgumentParser:

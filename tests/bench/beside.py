@@ -125,7 +125,7 @@ async def _bulk(here: Stage, *, pace: float | None) -> AsyncIterator[None]:
                         under_way.set()
                         got += len(chunk)
                         if pace is not None:
-                            await anyio.sleep(began + got / pace - time.perf_counter())
+                            await anyio.sleep(max(0.0, began + got / pace - time.perf_counter()))
 
         group.start_soon(pull)
         await under_way.wait()
