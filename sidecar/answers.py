@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from sidecar.protocol.attach import Attachment
 from sidecar.protocol.ids import show
 from sidecar.protocol.names import Scope
 from sidecar.protocol.receipts import FenceOutcome, State
+from sidecar.protocol.streams import reset_for
 from sidecar.receipts import Receipts
 
 
@@ -32,7 +33,7 @@ class Answers:
 
     def __init__(
         self,
-        receipts: Receipts,
+        receipts: Mapping[Scope, Receipts],
         means: Means,
         *,
         loose: Callable[[str, bytes], None],
@@ -71,12 +72,18 @@ class Answers:
         if isinstance(envelope, wire.Credit) or getattr(envelope, "n", None) is None:
             return
         message = f"call {show(envelope.id)} has no stream {envelope.n} open for this attachment"
-        self.send(wire.Reset(envelope.id, envelope.n, Code.UNKNOWN_CALL, message), origin)
+        self.reset(envelope, CallError(Code.UNKNOWN_CALL, message), origin)
+
+    def reset(self, envelope: Any, error: CallError, origin: Origin) -> None:
+        """The stream that `envelope` is about ends here, for `error`."""
+        self.send(reset_for(envelope.id, envelope.n, error.code, error.message), origin)
 
     async def fence(self, id: bytes, origin: Origin) -> None:
         """A cancel for a call that is not open."""
         try:
-            outcome = await self._receipts.fence(id, now_wall=self._means.clock.wall())
+            outcome = await self._receipts[origin.scope].fence(
+                id, now_wall=self._means.clock.wall()
+            )
         except CallError as error:
             self.refuse(id, error, origin)
             return
@@ -90,7 +97,7 @@ class Answers:
 
     async def recall(self, id: bytes, origin: Origin) -> None:
         """What the receipts remember of a call that is not open."""
-        receipt = await self._receipts.get(id)
+        receipt = await self._receipts[origin.scope].get(id)
         if receipt is None:
             self.send(wire.State(id, "unknown_call"), origin)
         elif receipt.state is State.FENCED:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.clock import Clock
-from sidecar.errors import CallError, Code, LimitExceeded
+from sidecar.errors import CallError, Code
 from sidecar.hands.interface import Hands
 from sidecar.policy import Policy
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.limits import HOLD_TIME, STREAM_CREDIT, STREAMS
+from sidecar.protocol.limits import HOLD_TIME, STREAM_CREDIT
 from sidecar.protocol.names import Scope
 from sidecar.protocol.streams import ReceiveStream, SendStream
 from sidecar.spool import SpoolBudget
@@ -87,8 +87,6 @@ class CallContext:
                 Code.NEEDS_ATTACHMENT,
                 f"{self.command} answers with a stream: attach and call again",
             )
-        if len(self.senders) >= STREAMS:
-            raise LimitExceeded("streams", size=len(self.senders) + 1, limit=STREAMS)
         stream = SendStream(self.id, n, limit=self.credit)
         sender = Sender(stream, source, clock=self.means.clock, wake=self.means.wake)
         self.senders[n] = sender

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -21,7 +21,8 @@ from anyio.abc import TaskGroup
 from sidecar import policy
 from sidecar.answers import Answers, Origin
 from sidecar.context import CallContext, Handler, Means
-from sidecar.errors import CallError, Code, LimitExceeded, Started
+from sidecar.errors import CallError, Code, Started
+from sidecar.opencalls import OpenCall, OpenCalls
 from sidecar.protocol import calls, limits
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import Attachment
@@ -29,7 +30,8 @@ from sidecar.protocol.effects import Effect
 from sidecar.protocol.ids import show
 from sidecar.protocol.names import Scope
 from sidecar.protocol.receipts import Conflict, Expired, Fenced, New, Repeat, State
-from sidecar.receipts import Receipts
+from sidecar.protocol.streams import reset_for
+from sidecar.receipts import Receipts, by_scope
 from sidecar.streaming import BytesSource, Sender
 
 log = logging.getLogger(__name__)
@@ -48,21 +50,6 @@ class Bound:
     handler: Handler
 
 
-@dataclass(slots=True, eq=False)
-class OpenCall:
-    """A call that has not ended, or whose streams have not been received to their ends."""
-
-    context: CallContext
-    digest: bytes
-    origin: Origin
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    started: Started = Started.NO
-    is_new: bool = False  # its receipt was begun by this very call
-    accepted: bool = False
-    result: wire.Result | None = None
-    lonely_since: float | None = None
-
-
 class Dispatcher:
     """All calls of one sidecar."""
 
@@ -76,11 +63,11 @@ class Dispatcher:
         last_seq: Callable[[], int],
     ) -> None:
         self._means = means
-        self._receipts = receipts
+        self._receipts = by_scope(receipts)
         self._incarnation = incarnation
-        self._answers = Answers(receipts, means, loose=loose, last_seq=last_seq)
+        self._answers = Answers(self._receipts, means, loose=loose, last_seq=last_seq)
         self._last_seq = last_seq
-        self._open: dict[bytes, OpenCall] = {}
+        self._open = OpenCalls()
         self._commands: dict[str, Bound] | None = None
         self._installed = anyio.Event()
         self._group: TaskGroup | None = None
@@ -109,12 +96,10 @@ class Dispatcher:
         if known is not None:
             self._again(known, call.id, digest, origin)
             return
-        if len(self._open) >= limits.OPEN_CALLS:
-            self._answers.refuse(
-                call.id,
-                LimitExceeded("open calls", size=len(self._open) + 1, limit=limits.OPEN_CALLS),
-                origin,
-            )
+        try:
+            self._open.check_call(call, origin.scope)
+        except CallError as error:
+            self._answers.refuse(call.id, error, origin)
             return
         now = self._means.clock.now()
         context = CallContext(
@@ -137,7 +122,7 @@ class Dispatcher:
         known = self._open.get(id)
         if known is None:
             self._start(self._answers.fence, id, origin)
-        elif not _may_touch(known, origin):
+        elif not known.may_be_touched(origin):
             self._answers.refuse(id, calls.not_yours(id), origin)
         elif known.result is None:
             known.scope.cancel()
@@ -148,7 +133,7 @@ class Dispatcher:
         if known is None:
             self._start(self._answers.recall, ask.id, origin)
             return
-        if not _may_touch(known, origin):
+        if not known.may_be_touched(origin):
             self._answers.refuse(ask.id, calls.not_yours(ask.id), origin)
             return
         self._move(known, origin)
@@ -174,8 +159,18 @@ class Dispatcher:
             known.context.senders[envelope.n].receive(envelope)
         elif isinstance(envelope, wire.Blocked) and envelope.n is None:
             return
-        elif envelope.n in known.context.receivers or len(known.context.receivers) < 8:
-            known.context.receiver(envelope.n).feed(envelope)
+        else:
+            self._feed(known, envelope, origin)
+
+    def _feed(self, call: OpenCall, envelope: Any, origin: Origin) -> None:
+        if envelope.n not in call.context.receivers:
+            try:
+                self._open.check_stream(call)
+            except CallError as error:
+                if not isinstance(envelope, wire.Reset):
+                    self._answers.reset(envelope, error, origin)
+                return
+        call.context.receiver(envelope.n).feed(envelope)
 
     def attachment_ended(self, attachment: Attachment) -> None:
         """Its calls go on; their streams wait for somebody to ask."""
@@ -250,7 +245,10 @@ class Dispatcher:
 
     async def _begin(self, call: OpenCall, request: wire.Call) -> wire.Result | None:
         """The receipt. None if the call is new and to be run."""
-        outcome = await self._receipts.begin(
+        scope = call.context.scope
+        if scope is Scope.WATCH and await self._receipts[Scope.FULL].get(request.id) is not None:
+            raise calls.not_yours(request.id)
+        outcome = await self._receipts[scope].begin(
             request.id, call.digest, now_wall=self._means.clock.wall()
         )
         match outcome:
@@ -309,18 +307,18 @@ class Dispatcher:
             call.result = result
             self._answers.stored(result, call.origin)
             return
-        result = replace(result, streams=_ends(call.context))
+        result = replace(result, streams=call.stream_ends())
         stored = None if RESULT_STREAM in call.context.senders else calls.storable(result)
         with anyio.CancelScope(shield=True):
             wall = self._means.clock.wall()
-            await self._receipts.end(call.context.id, stored, now_wall=wall)
+            await self._receipts[call.context.scope].end(call.context.id, stored, now_wall=wall)
         call.result = result
         self.counts["ended" if result.error is None else "failed"] += 1
         self._answers.send(result, call.origin)
 
     async def _mark_started(self, call: OpenCall) -> None:
         with anyio.CancelScope(shield=True):
-            await self._receipts.started(call.context.id)
+            await self._receipts[call.context.scope].started(call.context.id)
         call.started = Started.YES
 
     # answers ------------------------------------------------------------------------------
@@ -352,7 +350,7 @@ class Dispatcher:
         try:
             sender.resume(*at)
         except CallError as error:
-            self._answers.send(wire.Reset(ask.id, n, str(error.code), error.message), origin)
+            self._answers.send(reset_for(ask.id, n, error.code, error.message), origin)
             return
         sender.bind(origin.attachment.outbox)
 
@@ -366,9 +364,7 @@ class Dispatcher:
         try:
             sender.receive(envelope)
         except CallError as error:
-            self._answers.send(
-                wire.Reset(envelope.id, envelope.n, str(error.code), error.message), origin
-            )
+            self._answers.reset(envelope, error, origin)
             sender.stop(error)
 
     def _start_sender(self, sender: Sender) -> None:
@@ -377,19 +373,3 @@ class Dispatcher:
     def _start(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         assert self._group is not None, "run() starts first"
         self._group.start_soon(function, *arguments)
-
-
-def _ends(context: CallContext) -> dict[int, list[Any]]:
-    """Of each stream: where it ends and its digest. Without a digest it still goes on, and the
-    offset is only where it is."""
-    return {
-        n: [s.stream.high, None] if s.final is None or s.sha256 is None else [s.final, s.sha256]
-        for n, s in context.senders.items()
-        if s.error is None
-    }
-
-
-def _may_touch(call: OpenCall, origin: Origin) -> bool:
-    """Ids are no secret: they stand in events. Who may only watch must not stop or take over
-    the call of somebody who may act."""
-    return origin.scope is Scope.FULL or call.context.scope is Scope.WATCH

@@ -4,8 +4,7 @@ The exchange is the channel's source and its receiver. It parses every hub messa
 attachment it belongs to, keeps the windows of both directions, starts event readers, answers
 `attach`, says `hello` on each new connection, and hands calls and streams to the dispatcher.
 
-A message with a wrong attachment or with broken CBOR has no known sender: it is dropped,
-counted, and answered by `hello`, at most once a second, which makes everybody attach anew.
+A message with a wrong attachment or with broken CBOR has no known sender: see `strangers`.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from sidecar.protocol.outbox import Outboxes
 from sidecar.protocol.publish import Publish
 from sidecar.protocol.webpubsub.frames import Message
 from sidecar.readers import EventReader
+from sidecar.strangers import Strangers
 from sidecar.timer import Timer
 
 log = logging.getLogger(__name__)
 
-HELLO_EVERY = 1.0  # seconds; strangers are answered at most this often
 COMPANY = 0.020  # seconds that an `accepted` waits for the result; far below a caller's patience
 
 
@@ -65,9 +64,8 @@ class Exchange:
         self._wake_channel: Callable[[], None] = _asleep
         self._group: TaskGroup | None = None
         self._readers: dict[Attachment, EventReader] = {}
-        self._last_hello = float("-inf")
+        self._strangers = Strangers(self._hello, now=clock.now())
         self.first_hello = anyio.Event()
-        self.dropped: Counter[str] = Counter()
 
     def connect(self, dispatcher: Dispatcher, wake: Callable[[], None]) -> None:
         """The parts that need this one to be made first."""
@@ -103,6 +101,11 @@ class Exchange:
     def readers(self) -> int:
         return len(self._readers)
 
+    @property
+    def dropped(self) -> Counter[str]:
+        """How many messages were dropped, by reason."""
+        return self._strangers.dropped
+
     async def caught_up(self) -> None:
         """Until every reader has handed out all events there are now."""
         last = self._journal.last
@@ -122,7 +125,7 @@ class Exchange:
 
     def channel_opened(self, *, fresh: bool, now: float) -> None:
         if fresh:
-            self._hello(now)
+            self._strangers.say_hello(now=now)
             self.first_hello.set()
 
     def channel_down(self, error: ChannelError, *, now: float) -> None:
@@ -131,12 +134,13 @@ class Exchange:
     def channel_message(self, message: Message, *, now: float) -> None:
         scope, from_server = self._scope(message)
         if scope is None:
-            self._drop("group", f"a message through {message.group!r}", now)
+            what = f"a message through {message.group!r}"
+            self._strangers.drop("group", what, Scope.WATCH, now=now)
             return
         try:
             envelopes = wire.decode(message.data)
         except ProtocolError as error:
-            self._drop("broken", str(error), now)
+            self._strangers.drop("broken", str(error), scope, now=now)
             return
         if isinstance(envelopes[0], wire.Head):
             self._from_attachment(envelopes[0], envelopes[1:], scope, now)
@@ -148,7 +152,7 @@ class Exchange:
                 self._call_by_rest(envelope)
             else:
                 name = type(envelope).__name__
-                self._drop("stray", f"{name} outside of an attachment", now)
+                self._strangers.drop("stray", f"{name} outside of an attachment", scope, now=now)
 
     def _scope(self, message: Message) -> tuple[Scope | None, bool]:
         if message.source == "server":
@@ -162,7 +166,8 @@ class Exchange:
         if attachment is None or attachment.scope is not scope:
             if envelopes == [wire.Detach()]:
                 return  # it has gone already, and nobody has to attach anew for it
-            self._drop("attachment", "a message of an attachment that is not known here", now)
+            what = "a message of an attachment that is not known here"
+            self._strangers.drop("attachment", what, scope, now=now)
             return
         attachment.heard = now
         attachment.inbound.receive(head, now=now)
@@ -198,7 +203,8 @@ class Exchange:
             case wire.Strange(type=number):
                 self._strange(attachment, number)
             case _:
-                self._drop("stray", f"{type(envelope).__name__} is for controllers", now)
+                what = f"{type(envelope).__name__} is for controllers"
+                self._strangers.drop("stray", what, attachment.scope, now=now)
 
     # attachments --------------------------------------------------------------------------
 
@@ -206,7 +212,9 @@ class Exchange:
         try:
             group = self._identity.subject.reply_group(request.controller)
         except CallError as error:
-            self._drop("controller", str(error), now)
+            self._strangers.drop("controller", str(error), scope, now=now)
+            return
+        if not self._strangers.may_answer(scope, now=now):
             return
         try:
             attachment, reader = self._admit(request, scope, now)
@@ -345,12 +353,12 @@ class Exchange:
         """A stateless caller: the answer goes to the group of the controller it names."""
         assert self._dispatcher is not None
         if call.incarnation is not None and call.incarnation != self._identity.incarnation:
-            self.dropped["incarnation"] += 1  # meant for another sidecar of this run
+            self._strangers.dropped["incarnation"] += 1  # meant for another sidecar of this run
             return
         try:
             group = self._identity.subject.reply_group(call.reply or "")
         except CallError as error:
-            self.dropped["controller"] += 1
+            self._strangers.dropped["controller"] += 1
             log.warning("a call by REST was dropped, its reply is no controller id: %s", error)
             return
         origin = Origin(Scope.FULL, reply_group=group, incarnation=call.incarnation)
@@ -370,14 +378,7 @@ class Exchange:
         else:
             self._dispatcher.stream(blocked, origin)
 
-    def _drop(self, why: str, what: str, now: float) -> None:
-        self.dropped[why] += 1
-        log.warning("dropped %s", what)
-        if now - self._last_hello >= HELLO_EVERY:
-            self._hello(now)
-
-    def _hello(self, now: float) -> None:
-        self._last_hello = now
+    def _hello(self) -> None:
         identity = self._identity
         hello = wire.Hello(
             identity.subject.run,

@@ -6,9 +6,17 @@ from them only when the change is written, and may have to read an answer from d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from sidecar.protocol.limits import MEMORY_ANSWERS_BYTES, OPEN_CALLS, RECEIPT_TIME, RECEIPTS
+from sidecar.protocol.limits import (
+    MEMORY_ANSWERS_BYTES,
+    OPEN_CALLS,
+    RECEIPT_TIME,
+    RECEIPTS,
+    WATCH_PART,
+)
+from sidecar.protocol.names import Scope
 from sidecar.protocol.receipts import FenceOutcome, Outcome, Receipt, ReceiptsProtocol
 
 
@@ -90,3 +98,15 @@ class MemoryReceipts:
 
     async def get(self, call_id: bytes) -> Receipt | None:
         return self._protocol.get(call_id)
+
+
+def by_scope(receipts: Receipts) -> Mapping[Scope, Receipts]:
+    """`receipts` for who may act, and others for who may only watch.
+
+    Apart, because a flood of calls or fences pushes out the oldest receipts and makes older ids
+    expire. In memory is enough for watchers: what only reads may be run again.
+    """
+    watchers = MemoryReceipts(
+        max_receipts=RECEIPTS // WATCH_PART, max_answers_bytes=MEMORY_ANSWERS_BYTES // WATCH_PART
+    )
+    return {Scope.FULL: receipts, Scope.WATCH: watchers}

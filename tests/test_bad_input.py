@@ -209,7 +209,7 @@ async def test_what_has_no_sender_is_dropped_counted_and_answered_by_hello(
     message: Callable[[RawPeer], bytes], why: str, tmp_path: Path
 ) -> None:
     async with undisturbed(tmp_path) as (stack, peer):
-        stack.sidecar.exchange._last_hello = 0.0  # its own, at the start, was long ago
+        stack.sidecar.exchange._strangers._said_hello = 0.0  # its own, at the start, was long ago
         await peer.publish(message(peer))
         await peer.expect(wire.Hello)
         info = await peer.result(await peer.call("sidecar.info"))
@@ -218,7 +218,7 @@ async def test_what_has_no_sender_is_dropped_counted_and_answered_by_hello(
 
 async def test_strangers_are_answered_at_most_once_a_second(tmp_path: Path) -> None:
     async with undisturbed(tmp_path) as (stack, peer):
-        stack.sidecar.exchange._last_hello = 0.0
+        stack.sidecar.exchange._strangers._said_hello = 0.0
         for _ in range(50):
             await peer.publish(b"\xff")
         await peer.expect(wire.Hello)

@@ -11,8 +11,7 @@ from stack import Stack, open_stack, until
 
 from sidecar.clock import ManualClock
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.attach import MAX_ATTACHMENTS
-from sidecar.protocol.limits import ATTACHMENT_SILENCE, READERS, STREAM_WAIT
+from sidecar.protocol.limits import ATTACHMENT_SILENCE, ATTACHMENTS, READERS, STREAM_WAIT
 from sidecar.protocol.outbox import CONTROL_BYTES
 from sidecar.protocol.window import REPEAT_AFTER
 
@@ -109,7 +108,7 @@ async def attach_many(peer: RawPeer, count: int, **options: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "limit, options", [(MAX_ATTACHMENTS, {}), (READERS, {"after": 0})], ids=["ids", "readers"]
+    "limit, options", [(ATTACHMENTS, {}), (READERS, {"after": 0})], ids=["ids", "readers"]
 )
 async def test_one_attachment_too_many_is_refused_until_one_ends(
     limit: int, options: dict[str, int], tmp_path: Path

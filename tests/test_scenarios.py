@@ -222,8 +222,7 @@ async def test_a_reader_that_attaches_anew_takes_no_second_place(tmp_path: Path)
         async with run.events() as events:
             await events.receive()
             for step in range(20):  # more than there are places
-                stack.sidecar.exchange._last_hello = 0.0
-                stack.sidecar.exchange._drop("test", "a stranger", stack.sidecar.clock.now())
+                stack.sidecar.exchange._strangers.say_hello(now=stack.sidecar.clock.now())
                 stack.sidecar.means.emit("step", step)
                 assert (await events.receive()).data == step  # type: ignore[union-attr]
             await until(lambda: stack.sidecar.exchange.readers == 1)

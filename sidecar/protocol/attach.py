@@ -5,6 +5,8 @@ one incarnation: nothing can be forged with it, nothing stale is delivered by it
 sidecars of one run only one is spoken to. The same nonce gets the same answer, because
 `attach` is repeated until it is answered. Calls outlive their attachment; readers do not.
 
+Who may only watch gets at most half of the places: watchers never keep out who may act.
+
 Times are seconds. Nothing here makes ids or reads a clock: both are arguments.
 """
 
@@ -14,13 +16,12 @@ from dataclasses import dataclass
 
 from sidecar.errors import CallError, Code, LimitExceeded
 from sidecar.protocol.envelope import Attach, Attached
-from sidecar.protocol.limits import ATTACHMENT_SILENCE
+from sidecar.protocol.limits import ATTACHMENT_SILENCE, ATTACHMENTS, READERS, WATCH_PART
 from sidecar.protocol.names import Scope, Subject
 from sidecar.protocol.outbox import Outbox
 from sidecar.protocol.window import SLACK, ReceiveWindow, SendWindow, share
 
 VERSION = 1
-MAX_ATTACHMENTS = 30  # more are refused with `limit`; so many of `SLACK` stay below 16 MB
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +36,7 @@ class Attachment:
     answer: Attached
     heard: float
     reader: str | None = None  # name of a durable reader
+    follows: bool = False  # it came with a cursor and is sent events
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class Attachments:
             answer=answer,
             heard=now,
             reader=request.reader,
+            follows=request.after is not None,
         )
         self._by_id[new_id] = attachment
         self._by_nonce[request.controller, request.nonce] = attachment
@@ -150,5 +153,18 @@ class Attachments:
             raise CallError(
                 Code.FORBIDDEN, f"durable reader {request.reader!r} through a watch-only group"
             )
-        if len(self._by_id) >= MAX_ATTACHMENTS:
-            raise LimitExceeded("attachments", size=len(self._by_id) + 1, limit=MAX_ATTACHMENTS)
+        if len(self._by_id) >= ATTACHMENTS:
+            raise LimitExceeded("attachments", size=len(self._by_id) + 1, limit=ATTACHMENTS)
+        if scope is Scope.WATCH:
+            self._check_watchers(follows=request.after is not None)
+
+    def _check_watchers(self, *, follows: bool) -> None:
+        watchers = [x for x in self._by_id.values() if x.scope is Scope.WATCH]
+        _check_part("watch-only attachments", len(watchers), ATTACHMENTS)
+        if follows:
+            _check_part("watch-only readers", sum(x.follows for x in watchers), READERS)
+
+
+def _check_part(what: str, count: int, whole: int) -> None:
+    if count >= whole // WATCH_PART:
+        raise LimitExceeded(what, size=count + 1, limit=whole // WATCH_PART)

@@ -23,10 +23,8 @@ HOUR = 3600.0  # seconds
 # Journal ---------------------------------------------------------------------------------
 
 EVENT_BYTES = 64 * KIB  # one encoded event; journal: reject
-JOURNAL_BYTES = 256 * MIB  # events kept on disk; journal: shed, a reader behind gets a gap
-JOURNAL_EVENTS = 1_000_000  # events kept on disk; journal: shed, as above
-MEMORY_JOURNAL_BYTES = 16 * MIB  # events kept in memory only; journal: shed, as above
-MEMORY_JOURNAL_EVENTS = 100_000  # events kept in memory only; journal: shed, as above
+MEMORY_JOURNAL_BYTES = 16 * MIB  # events kept; journal: shed, a reader behind gets a gap
+MEMORY_JOURNAL_EVENTS = 100_000  # events kept; journal: shed, as above
 READERS = 16  # open readers, and apart from them durable names; journal: reject
 
 # Receipts --------------------------------------------------------------------------------
@@ -34,7 +32,7 @@ READERS = 16  # open readers, and apart from them durable names; journal: reject
 RECEIPTS = 16_384  # calls remembered; receipts: shed the ended ones, then `expired_id`
 RECEIPT_TIME = 24 * HOUR  # how long an ended call is remembered; receipts: shed, as above
 OPEN_CALLS = 256  # calls accepted or started and not ended; receipts: reject
-ANSWER_BYTES = 64 * KIB  # one answer, inline or stored; receipts: reject, the spool takes it
+ANSWER_BYTES = 64 * KIB  # one answer; dispatch: a larger one is streamed, then `answer_gone`
 MEMORY_ANSWERS_BYTES = 16 * MIB  # stored answers in memory; receipts: shed, `answer_gone`
 
 # Spool -----------------------------------------------------------------------------------
@@ -57,25 +55,22 @@ DIGEST_INLINE_BYTES = 4 * KIB  # hashed on the spot: a hop to the thread costs m
 # Streams ---------------------------------------------------------------------------------
 
 STREAM_CREDIT = 1 * MIB  # what a stream may send before its receiver grants more; streams: hold
-STREAMS = 256  # open streams of a process; dispatch: reject
-AGENT_FRAME_BYTES = 64 * MIB  # one raw frame of an agent; adapter: truncate
-AGENT_FRAMES_BYTES = 256 * MIB  # raw frames kept of a run; adapter: shed
+STREAMS = 256  # incoming streams of a process, but for those a command waits for; dispatch: close
+CALL_STREAMS = 8  # incoming streams of one call; dispatch: close
+STREAM_WAIT = 600.0  # the streams of an ended call wait for somebody to ask; dispatch: close
 
 # Attachments -----------------------------------------------------------------------------
 
+ATTACHMENTS = 30  # so many of `window.SLACK` stay below 16 MB; attach: reject
 ATTACHMENT_SILENCE = 90.0  # without any message; attach: close
-STREAM_WAIT = 600.0  # a tunnel's stream without its attachment; tunnel: close
+WATCH_PART = 2  # one in so many attachments, readers, calls is all that watchers get: reject
+ATTACH_ANSWERS = 20.0  # answers to `attach` a second, of either scope; strangers: not answered
+ATTACH_BURST = 60  # of them saved up while quiet
 
 # Calls -----------------------------------------------------------------------------------
 
-ARGUMENTS_BYTES = 256 * KIB  # of one call, as every window has room for; client: reject
+ARGUMENTS_BYTES = 256 * KIB  # of one call, as every window has room for; client, dispatch: reject
 ACCEPT_TIME = 60.0  # from the first sending of a call; client: `not_accepted`, with a fence
-CALL_TTL = 60  # seconds a call waits on the hub; hub: dropped, the caller sends it again
-
-# Ends ------------------------------------------------------------------------------------
-
-KILL_GRACE = 5.0  # between TERM and KILL; hands
-DRAIN_TIME = 20.0  # for durable readers to ack when the run ends; runtime: exit 75
 
 # Rates -----------------------------------------------------------------------------------
 

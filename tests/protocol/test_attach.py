@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sidecar.errors import CallError, Code
-from sidecar.protocol.attach import MAX_ATTACHMENTS, Attachment, Attachments, Facts
+from sidecar.protocol.attach import Attachment, Attachments, Facts
 from sidecar.protocol.envelope import Attach, Attached, Head
+from sidecar.protocol.limits import ATTACHMENTS
 from sidecar.protocol.names import Scope, Subject
 
 FACTS = Facts(b"s" * 16, b"i" * 16, 3, 1, 9, {"calls": 256}, ("x",))
@@ -104,10 +105,33 @@ def test_a_watcher_is_no_durable_reader() -> None:
 
 def test_attachments_are_bounded() -> None:
     attachments = Attachments(Subject("r1"))
-    for n in range(MAX_ATTACHMENTS):
+    for n in range(ATTACHMENTS):
         attach(attachments, request(n))
     with pytest.raises(CallError, match="attachments: 31, at most 30 allowed"):
         attach(attachments, request(99))
+
+
+def test_watchers_get_half_of_the_places_and_leave_the_others() -> None:
+    attachments = Attachments(Subject("r1"))
+    first = attach(attachments, request(0), scope=Scope.WATCH)
+    for n in range(1, 15):
+        attach(attachments, request(n), scope=Scope.WATCH)
+    with pytest.raises(CallError, match="watch-only attachments: 16, at most 15 allowed"):
+        attach(attachments, request(99), scope=Scope.WATCH)
+    for n in range(15, 30):
+        attach(attachments, request(n))
+    attachments.end(first)
+    assert attach(attachments, request(99), scope=Scope.WATCH).scope is Scope.WATCH
+
+
+def test_watchers_get_half_of_the_readers_places() -> None:
+    attachments = Attachments(Subject("r1"))
+    for n in range(8):
+        attach(attachments, request(n, after=0), scope=Scope.WATCH)
+    with pytest.raises(CallError, match="watch-only readers: 9, at most 8 allowed"):
+        attach(attachments, request(99, after=0), scope=Scope.WATCH)
+    attach(attachments, request(98), scope=Scope.WATCH)
+    assert attach(attachments, request(99, after=0)).follows
 
 
 def test_the_windows_shrink_as_more_attach_and_grow_as_they_end() -> None:

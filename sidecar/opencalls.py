@@ -1,0 +1,73 @@
+"""The calls that have not ended, and who has room for how many.
+
+Ids are no secret, because they stand in events. So who may only watch neither stops nor takes
+over the call of somebody who may act; and watchers get half of the places at most, and bring no
+streams, for no command that only reads takes any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from sidecar.answers import Origin
+from sidecar.context import CallContext
+from sidecar.errors import LimitExceeded, Started
+from sidecar.protocol import envelope as wire
+from sidecar.protocol import limits
+from sidecar.protocol.names import Scope
+
+
+@dataclass(slots=True, eq=False)
+class OpenCall:
+    """A call that has not ended, or whose streams have not been received to their ends."""
+
+    context: CallContext
+    digest: bytes
+    origin: Origin
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    started: Started = Started.NO
+    is_new: bool = False  # its receipt was begun by this very call
+    accepted: bool = False
+    result: wire.Result | None = None
+    lonely_since: float | None = None
+
+    def may_be_touched(self, origin: Origin) -> bool:
+        """Whether `origin` may ask about it, stop it or move it."""
+        return origin.scope is Scope.FULL or self.context.scope is Scope.WATCH
+
+    def stream_ends(self) -> dict[int, list[Any]]:
+        """Of each stream: where it ends and its digest. Without a digest it still goes on, and
+        the offset is only where it is."""
+        return {
+            n: [s.stream.high, None] if s.final is None or s.sha256 is None else [s.final, s.sha256]
+            for n, s in self.context.senders.items()
+            if s.error is None
+        }
+
+
+class OpenCalls(dict[bytes, OpenCall]):
+    """All of them, by id."""
+
+    def check_call(self, call: wire.Call, scope: Scope) -> None:
+        """Raises `LimitExceeded` unless there is room for `call`."""
+        if len(call.arguments) > limits.ARGUMENTS_BYTES:
+            size, limit = len(call.arguments), limits.ARGUMENTS_BYTES
+            raise LimitExceeded("bytes of arguments", size=size, limit=limit)
+        _check("open calls", len(self), limits.OPEN_CALLS)
+        if scope is Scope.WATCH:
+            watching = sum(1 for x in self.values() if x.context.scope is Scope.WATCH)
+            _check("watch-only open calls", watching, limits.OPEN_CALLS // limits.WATCH_PART)
+
+    def check_stream(self, call: OpenCall) -> None:
+        """Raises `LimitExceeded` unless `call` may be sent one more stream."""
+        of_call = 0 if call.context.scope is Scope.WATCH else limits.CALL_STREAMS
+        _check("streams to this call", len(call.context.receivers), of_call)
+        _check("streams", sum(len(x.context.receivers) for x in self.values()), limits.STREAMS)
+
+
+def _check(what: str, count: int, limit: int) -> None:
+    if count >= limit:
+        raise LimitExceeded(what, size=count + 1, limit=limit)
