@@ -1,13 +1,12 @@
 """Everything that can be set, from `SIDECAR_*` and the flags of `sidecar run`.
 
 A knob is a field, an environment name, a unit, a default and a sentence. Nothing below
-`runtime` reads the environment. A plain dataclass, because it is needed before the sidecar
+`runtime` reads a setting from the environment. A plain dataclass, because it is needed before the sidecar
 dials, and pydantic is loaded after.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -16,6 +15,7 @@ from typing import Any
 
 from sidecar.errors import CallError, SettingsError
 from sidecar.protocol.names import check_id
+from sidecar.runtimefolder import runtime_folder
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
@@ -60,8 +60,7 @@ class Settings:
         """Where spools and sockets lie: as set, or a folder of our own in the runtime folder."""
         if self.state:
             return Path(self.state)
-        base = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/sidecar-{os.getuid()}"
-        return Path(base) / "sidecar" / (self.run or "unnamed")
+        return runtime_folder() / (self.run or "unnamed")
 
 
 def variable(name: str) -> str:

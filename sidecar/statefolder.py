@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 
+from sidecar.runtimefolder import SOCKET_PATH_BYTES, make_private, runtime_folder
+
 LOCK_WAIT = 30.0  # seconds that a second core waits for the first to end
 LOCK_STEP = 0.25  # seconds between tries
-SOCKET_PATH_BYTES = 107  # unix(7): sun_path has 108, one of them ends it
 LONGEST_NAME = "/agent.sock"  # of the sockets that will lie in it
 
 
@@ -47,18 +47,13 @@ def _prepare(path: Path) -> int:
             f" {SOCKET_PATH_BYTES} bytes: set SIDECAR_STATE to a shorter one"
         )
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
-        if found.st_uid != os.geteuid():
-            raise StateUnusable(
-                f"{path} belongs to uid {found.st_uid}, we are {os.geteuid()}: set SIDECAR_STATE"
-            )
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            path.chmod(0o700)
+        if path.parent == runtime_folder():
+            make_private(path.parent)
+        make_private(path, follow=True)
         return os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StateUnusable(
-            f"{path}: {error.strerror}; set SIDECAR_STATE to a folder that can be written"
+            f"{path}: {error.strerror}; set SIDECAR_STATE to a folder of ours"
         ) from error
 
 

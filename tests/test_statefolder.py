@@ -85,3 +85,16 @@ async def test_a_folder_of_somebody_else_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(StateUnusable, match="belongs to uid 12345"):
         async with state_folder(tmp_path / "state"):
             pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+async def test_a_runtime_folder_of_somebody_else_is_not_built_upon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "sidecar").mkdir(mode=0o777)
+    os.chown(tmp_path / "sidecar", 12345, 12345)
+    with pytest.raises(StateUnusable, match="belongs to uid 12345"):
+        async with state_folder(tmp_path / "sidecar" / "demo"):
+            pass
+    assert not (tmp_path / "sidecar" / "demo").exists()

@@ -62,7 +62,7 @@ async def _serve(server: Hub, path: Path | None, show_key: bool) -> None:
     from sidecar.hub import serve
 
     async with serve(server) as address:
-        where = path or profiles.runtime_folder() / f"hub-{server.port}.key"
+        where = path or profiles.folder_of_profiles() / f"hub-{server.port}.key"
         write_key(where, address.connection_string)
         try:
             _announce(address, where, show_key)

@@ -1,9 +1,9 @@
 """Where the verbs find a `sidecar dev`: one small file for each that runs.
 
-They lie in `$XDG_RUNTIME_DIR/sidecar` or `/tmp/sidecar-<uid>`, a folder of ours alone (0700), as
-`<run>.json` with the socket `<run>.sock` beside it. No id has a dot in it, so neither can be
-taken for the state folder of a run, which may lie there too. The owner holds a lock (flock(2)) on
-its profile, so two on one folder exclude each other whatever became of an earlier one.
+They lie in the runtime folder (`sidecar.runtimefolder`), as `<run>.json` with the socket
+`<run>.sock` beside it. No id has a dot in it, so neither can be taken for the state folder of a
+run, which may lie there too. The owner holds a lock (flock(2)) on its profile, so two on one
+folder exclude each other whatever became of an earlier one.
 
 No third-party imports: `sidecar health` starts with this.
 """
@@ -16,15 +16,14 @@ import json
 import os
 import re
 import socket
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sidecar.errors import SettingsError
+from sidecar.runtimefolder import SOCKET_PATH_BYTES, make_private, runtime_folder
 
-SOCKET_PATH_BYTES = 107  # unix(7): sun_path has 108, one of them ends it
 SLUG = 24  # characters of a folder's name that go into its run id
 
 
@@ -44,21 +43,14 @@ class AlreadyServed(SettingsError):
     """Another `sidecar dev` has this folder."""
 
 
-def runtime_folder() -> Path:
-    """The folder for profiles and sockets, made if needed. Raises `SettingsError` if it is not
-    ours alone: in /tmp somebody else may have made it first."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(base) / "sidecar" if base else Path(f"/tmp/sidecar-{os.getuid()}")
+def folder_of_profiles() -> Path:
+    """The folder for profiles and sockets, made if needed. Raises `SettingsError`."""
+    folder = runtime_folder()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise SettingsError(f"{folder} is not a folder of ours: set XDG_RUNTIME_DIR to one")
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            folder.chmod(0o700)
+        make_private(folder)
     except OSError as error:
         raise SettingsError(
-            f"{folder}: {error.strerror}; set XDG_RUNTIME_DIR to a folder that can be written"
+            f"{folder}: {error.strerror}; set XDG_RUNTIME_DIR to a folder of ours"
         ) from None
     return folder
 
@@ -87,7 +79,7 @@ class Claim:
 @contextmanager
 def claim(run: str, folder: Path) -> Iterator[Claim]:
     """Hold the profile of `run`; raises `AlreadyServed` naming who has it."""
-    path = runtime_folder() / f"{run}.json"
+    path = folder_of_profiles() / f"{run}.json"
     claimed = Claim(path, _lock(path, folder))
     try:
         if len(os.fsencode(claimed.socket)) > SOCKET_PATH_BYTES:
@@ -131,7 +123,7 @@ def read(path: Path) -> Profile | None:
 def live() -> list[Profile]:
     """Every `sidecar dev` of ours that runs. What one left behind that was killed is removed."""
     found = []
-    for path in sorted(runtime_folder().glob("*.json")):
+    for path in sorted(folder_of_profiles().glob("*.json")):
         profile = read(path)
         if profile is None:
             continue

@@ -90,7 +90,7 @@ def test_of_nested_folders_the_deepest_is_meant(folder, tmp_path, monkeypatch) -
     inner.mkdir(parents=True)
     listening = []
     for run, served in (("out", tmp_path), ("in", tmp_path / "inner"), ("side", tmp_path / "in")):
-        one = profile(run, profiles.runtime_folder(), os.getpid(), str(served))
+        one = profile(run, profiles.folder_of_profiles(), os.getpid(), str(served))
         (folder / f"{run}.json").write_text(json.dumps(asdict(one)))
         listening.append(socket.socket(socket.AF_UNIX))
         listening[-1].bind(one.socket)
@@ -106,14 +106,14 @@ def test_of_nested_folders_the_deepest_is_meant(folder, tmp_path, monkeypatch) -
 
 def test_the_folder_is_made_ours_alone(folder) -> None:
     folder.mkdir(mode=0o755)
-    assert profiles.runtime_folder() == folder
+    assert profiles.folder_of_profiles() == folder
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_a_link_in_place_of_the_folder_is_refused(folder, tmp_path) -> None:
     folder.symlink_to(tmp_path)
-    with pytest.raises(SettingsError, match="not a folder of ours"):
-        profiles.runtime_folder()
+    with pytest.raises(SettingsError, match="set XDG_RUNTIME_DIR to a folder of ours"):
+        profiles.folder_of_profiles()
 
 
 def test_a_path_too_long_for_a_socket_is_told(bench, monkeypatch) -> None:
