@@ -1,8 +1,8 @@
 """Everything that can be set, from `SIDECAR_*` and the flags of `sidecar run`.
 
 A knob is a field, an environment name, a unit, a default and a sentence. Nothing below
-`runtime` reads a setting from the environment. A plain dataclass, because it is needed before the sidecar
-dials, and pydantic is loaded after.
+`runtime` reads a setting from the environment. A plain dataclass, because it is needed before
+the sidecar dials, and pydantic is loaded after.
 """
 
 from __future__ import annotations

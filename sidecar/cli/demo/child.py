@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 from anyio.abc import Process
 
-import sidecar
+from sidecar.cli import childprocess
 from sidecar.errors import SettingsError
 
 DRAIN = 2.0  # seconds that it may take to send what is left when told to end
@@ -68,37 +65,9 @@ async def sidecar_child(
     command: Sequence[str], settings: Mapping[str, str], log: Path
 ) -> AsyncIterator[Child]:
     """Run `command` with `settings` as its SIDECAR_* variables; at the end TERM, then KILL."""
-    environ = {name: value for name, value in os.environ.items() if not _is_ours(name)}
-    environ |= {f"SIDECAR_{name.upper()}": value for name, value in settings.items()}
     with log.open("wb") as output:
-        process = await anyio.open_process(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environ,
-            # `python -m` looks here first, so that it is the same sidecar that runs the demo.
-            cwd=Path(sidecar.__path__[0]).parent,
-            # Ctrl-C at a terminal goes to the whole group. The demo ends its sidecar itself.
-            start_new_session=True,
-        )
+        process = await childprocess.start(command, settings, output)
     try:
         yield Child(process, log)
     finally:
-        with anyio.CancelScope(shield=True):
-            await _end(process)
-
-
-async def _end(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
-    with anyio.move_on_after(END):
-        await process.wait()
-    if process.returncode is None:
-        process.kill()
-    await process.aclose()
-
-
-def _is_ours(name: str) -> bool:
-    """Settings of whoever runs the demo are none of its sidecar's."""
-    return name.startswith("SIDECAR_")
+        await childprocess.end(process, grace=END)

@@ -1,7 +1,6 @@
 """The sidecar of `sidecar dev`: a child process, started again when it dies.
 
-It is what a sandbox would run, `sidecar run`, and so are its log and its exit status. It has a
-session of its own, because Ctrl-C is for us: we end it, and it drains while the hub still runs.
+It is what a sandbox would run, `sidecar run`, and so are its log and its exit status.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import anyio
-from anyio.abc import ByteReceiveStream, Process
+from anyio.abc import ByteReceiveStream
 
-import sidecar
+from sidecar.cli import childprocess
 from sidecar.cli.dev.screen import Screen
 from sidecar.protocol.backoff import Backoff
 
@@ -62,23 +60,14 @@ class Supervisor:
             await anyio.sleep(backoff.next())
 
     async def _run_once(self) -> int:
-        process = await anyio.open_process(
-            [sys.executable, "-m", "sidecar", "run", "--with-parent", str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=_environment(self._settings),
-            # `python -m` looks here first, so that it is the same sidecar that runs `dev`.
-            cwd=Path(sidecar.__path__[0]).parent,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "sidecar", "run", "--with-parent", str(os.getpid())]
+        process = await childprocess.start(command, self._settings, subprocess.PIPE)
         try:
             assert process.stdout is not None
             await _each_line(process.stdout, self._show)
             return await process.wait()
         finally:
-            with anyio.CancelScope(shield=True):
-                await _end(process)
+            await childprocess.end(process, grace=END)
 
     def _show(self, line: str) -> None:
         """A line of its log: the time is ours, what is wrong stands out."""
@@ -91,12 +80,6 @@ class Supervisor:
             self._screen.note(name, message)
         else:
             self._screen.warn(message)
-
-
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Ours, with `settings` in place of our own settings."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
-    return ours | {f"SIDECAR_{name.upper()}": value for name, value in settings.items()}
 
 
 async def _each_line(stream: ByteReceiveStream, show: Callable[[str], None]) -> None:
@@ -112,16 +95,6 @@ async def _each_line(stream: ByteReceiveStream, show: Callable[[str], None]) -> 
                 buffer = b""
     if buffer:
         show(buffer.decode(errors="replace"))
-
-
-async def _end(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
-    with anyio.move_on_after(END):
-        await process.wait()
-    if process.returncode is None:
-        process.kill()
-    await process.aclose()
 
 
 def _describe(status: int) -> str:
