@@ -8,7 +8,8 @@ that reaches the service and not only a proxy (`protocol.liveness`). Pings from 
 answered by the library. A proxy is taken from the environment (`https_proxy`, `no_proxy`),
 except for loopback, which no proxy can reach.
 
-The token travels in the Authorization header. The library logs headers and request lines at
+The token travels in the Authorization header, to the host that was named and no other: no
+redirect is followed, for the service makes none. The library logs headers and request lines at
 DEBUG, so its logger is kept above that, whatever the root logger says.
 """
 
@@ -93,6 +94,13 @@ class WebSocket:
         self._connection.transport.abort()
 
 
+class _Connect(connect):
+    """Without redirects."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 class Dialer:
     """Opens websockets. `ssl_context` replaces the system's certificate store."""
 
@@ -124,7 +132,7 @@ class Dialer:
         # No `happy_eyeballs_delay`: asyncio's staggered race leaks the socket that won when it is
         # cancelled just then (measured on Python 3.11: every time).
         try:
-            connection = await connect(
+            connection = await _Connect(
                 url,
                 additional_headers=headers,
                 subprotocols=[self._subprotocol],

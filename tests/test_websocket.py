@@ -6,13 +6,14 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 import pytest
-from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosedError
+from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from sidecar import websocket
@@ -61,6 +62,36 @@ async def test_the_end_says_which_code_came() -> None:
         assert (closed.value.code, closed.value.reason, closed.value.by_us) == (1001, "bye", False)
         with pytest.raises(WebSocketClosed):
             await link.send(b"too late")
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    reached: list[str] = []
+
+    def elsewhere(connection: ServerConnection, request: Request) -> None:
+        reached.append(request.headers.get("Authorization", "no token"))
+
+    async with (
+        serve_websocket(echo, "127.0.0.1", 0, process_request=elsewhere) as target,
+        serve_websocket(echo, "127.0.0.1", 0, process_request=redirect_to(port_of(target))) as hub,
+    ):
+        token = Token(f"ws://127.0.0.1:{port_of(hub)}/", "t")
+        with pytest.raises(DialFailed, match="HTTP 302") as failed:
+            await Dialer(PROTOBUF_SUBPROTOCOL).dial(token, timeout=5.0)
+    assert (failed.value.status, reached) == (302, [])
+
+
+def port_of(listening: Server) -> int:
+    port: int = next(iter(listening.sockets)).getsockname()[1]
+    return port
+
+
+def redirect_to(port: int) -> Callable[[ServerConnection, Request], Response]:
+    def answer(connection: ServerConnection, request: Request) -> Response:
+        response = connection.respond(302, "")
+        response.headers["Location"] = f"ws://127.0.0.1:{port}/"
+        return response
+
+    return answer
 
 
 async def test_an_aborted_link_ends_without_a_code() -> None:
