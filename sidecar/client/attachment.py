@@ -14,9 +14,11 @@ import anyio
 
 from sidecar.client.pending import PendingCall
 from sidecar.clock import Clock
-from sidecar.errors import CallError, Code
+from sidecar.errors import CallError, Code, Started
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.attach import VERSION
+from sidecar.protocol.attach import DURABLE_RECEIPTS, VERSION
+from sidecar.protocol.effects import REPEATABLE
+from sidecar.protocol.ids import show
 from sidecar.protocol.limits import OPEN_CALLS
 from sidecar.protocol.names import Subject
 from sidecar.protocol.outbox import Outbox, Outboxes
@@ -181,12 +183,31 @@ class RemoteAttachment:
     def _take_up(self, call: PendingCall) -> None:
         assert self._outbox is not None
         if call.call is not None and not call.accepted:
-            self.send(call.call)
+            if self._may_have_run_elsewhere(call.call, call.sent_to):
+                call.fail(_left_behind(call.id))
+                return
+            self._send_call(call)
         self.send(call.ask())
         if call.cancel_wanted:
             self.send(wire.Cancel(call.id))
         for sender in call.senders.values():
             sender.bind(self._outbox)
+
+    def _may_have_run_elsewhere(self, call: wire.Call, sent_to: bytes | None) -> bool:
+        """It went to another process, which never said `accepted` and whose receipts this one
+        does not have. Sent here too, it could run twice; only what does no harm twice is."""
+        assert self.answer is not None
+        if sent_to is None or sent_to == self.answer.incarnation:
+            return False
+        if DURABLE_RECEIPTS in self.answer.features:
+            return False
+        return call.command not in REPEATABLE
+
+    def _send_call(self, call: PendingCall) -> None:
+        assert call.call is not None
+        if self._outbox is not None and self.answer is not None:
+            call.sent_to = self.answer.incarnation
+        self.send(call.call)
 
     # sending ------------------------------------------------------------------------------
 
@@ -205,7 +226,10 @@ class RemoteAttachment:
         if len(self.calls) >= OPEN_CALLS:
             raise CallError(Code.LIMIT, f"{len(self.calls)} calls are open already")
         self.calls[call.id] = call
-        self.send(call.ask() if call.call is None else call.call)
+        if call.call is None:
+            self.send(call.ask())
+        else:
+            self._send_call(call)
         self._arm()
 
     def add_sender(self, call: PendingCall, sender: Sender) -> None:
@@ -351,3 +375,12 @@ class RemoteAttachment:
         if self._outbox is not None:
             self._outboxes.remove(self._outbox)
             self._outbox = None
+
+
+def _left_behind(id: bytes) -> CallError:
+    return CallError(
+        Code.OUTCOME_UNKNOWN,
+        f"call {show(id)} went to a sidecar that another one has replaced before it was accepted:"
+        " whether it ran is unknown",
+        started=Started.UNKNOWN,
+    )

@@ -38,6 +38,7 @@ class PendingCall:
         self.id = id
         self.call = call
         self.accepted = call is None
+        self.sent_to: bytes | None = None  # the incarnation that may have it
         self.cancel_wanted = False
         self.result: wire.Result | None = None
         self.error: CallError | None = None

@@ -22,6 +22,7 @@ from sidecar.protocol.outbox import Outbox
 from sidecar.protocol.window import SLACK, ReceiveWindow, SendWindow, share
 
 VERSION = 1
+DURABLE_RECEIPTS = "durable-receipts"  # feature: receipts outlive the process
 
 
 @dataclass(slots=True, eq=False)

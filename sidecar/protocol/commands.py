@@ -29,7 +29,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sidecar.errors import Invalid, ProtocolError
-from sidecar.protocol.effects import Effect
+from sidecar.protocol.effects import REPEATABLE, Effect
 from sidecar.protocol.envelope import loads
 from sidecar.protocol.limits import ANSWER_BYTES
 
@@ -141,14 +141,18 @@ class FilesRemove(Arguments):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One verb of the catalogue. `repeatable`: running it twice does no harm."""
+    """One verb of the catalogue."""
 
     name: str
     arguments: type[Arguments]
     effect: Effect
-    repeatable: bool
     sends: tuple[int, ...] = ()  # numbers of the streams it may send
     receives: tuple[int, ...] = ()
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether running it twice does no harm."""
+        return self.name in REPEATABLE
 
     def parse(self, raw: bytes) -> Arguments:
         """The arguments of a call; raises `Invalid` naming each one that is wrong."""
@@ -167,16 +171,16 @@ class Command:
 CATALOGUE: dict[str, Command] = {
     command.name: command
     for command in (
-        Command("sidecar.info", Nothing, Effect.READ, True),
-        Command("sidecar.ping", Ping, Effect.READ, True),
-        Command("exec.run", ExecRun, Effect.EXEC, False, sends=(1, 2), receives=(0,)),
-        Command("files.read", FilesRead, Effect.READ, True, sends=(3,)),
-        Command("files.write", FilesWrite, Effect.WRITE, True, receives=(3,)),
-        Command("files.list", FilesList, Effect.READ, True),
-        Command("files.stat", FilesStat, Effect.READ, True),
-        Command("files.mkdir", FilesMkdir, Effect.WRITE, False),
-        Command("files.move", FilesMove, Effect.WRITE, False),
-        Command("files.remove", FilesRemove, Effect.WRITE, False),
+        Command("sidecar.info", Nothing, Effect.READ),
+        Command("sidecar.ping", Ping, Effect.READ),
+        Command("exec.run", ExecRun, Effect.EXEC, sends=(1, 2), receives=(0,)),
+        Command("files.read", FilesRead, Effect.READ, sends=(3,)),
+        Command("files.write", FilesWrite, Effect.WRITE, receives=(3,)),
+        Command("files.list", FilesList, Effect.READ),
+        Command("files.stat", FilesStat, Effect.READ),
+        Command("files.mkdir", FilesMkdir, Effect.WRITE),
+        Command("files.move", FilesMove, Effect.WRITE),
+        Command("files.remove", FilesRemove, Effect.WRITE),
     )
 }
 

@@ -1,4 +1,7 @@
-"""What a command may change. Scope and policy are decided by it."""
+"""What a command may change, and whether running it twice does harm.
+
+Apart from the catalogue, because it is asked where pydantic is not loaded.
+"""
 
 from __future__ import annotations
 
@@ -10,3 +13,9 @@ class Effect(StrEnum):
     WRITE = "write"  # changes files in the workspace
     EXEC = "exec"  # runs programs, which may change whatever their user may
     ADMIN = "admin"  # changes the sidecar itself
+
+
+# Running one of these twice leaves what running it once leaves.
+REPEATABLE = frozenset(
+    {"sidecar.info", "sidecar.ping", "files.read", "files.write", "files.list", "files.stat"}
+)

@@ -1,0 +1,117 @@
+"""What a controller does when another sidecar answers, without any sidecar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sidecar.client.attachment import RemoteAttachment
+from sidecar.client.pending import PendingCall
+from sidecar.clock import ManualClock
+from sidecar.errors import CallError, Code, Started
+from sidecar.protocol import envelope as wire
+from sidecar.protocol.attach import DURABLE_RECEIPTS
+from sidecar.protocol.names import Subject
+from sidecar.protocol.outbox import Outboxes
+
+OLD, NEW = b"\x01" * 16, b"\x02" * 16  # incarnations; the greater one is the newer
+
+
+class Bench:
+    """An attachment, with the test in the sidecar's place."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.outboxes = Outboxes()
+        self.attachment = RemoteAttachment(
+            Subject("demo"),
+            "me",
+            "in.demo",
+            self.outboxes,
+            clock=self.clock,
+            wake=lambda: None,
+            window=lambda: (1 << 20, 64),
+        )
+
+    def sent(self) -> list[Any]:
+        """Everything that went out since the last look."""
+        envelopes: list[Any] = []
+        while message := self.outboxes.next_message(now=self.clock.now(), urgent_only=False):
+            envelopes += wire.decode(message.data)
+        return envelopes
+
+    def answer(self, incarnation: bytes, *features: str) -> None:
+        """Attach to that incarnation."""
+        self.attachment.begin()
+        (attach,) = [x for x in self.sent() if isinstance(x, wire.Attach)]
+        self.attachment.receive_attached(
+            wire.Attached(
+                attach.nonce,
+                incarnation[::-1][:15] + b"a",
+                OLD,
+                incarnation,
+                1,
+                1,
+                0,
+                1,
+                [1 << 20, 64],
+                list(features),
+            )
+        )
+
+    def start(self, command: str) -> PendingCall:
+        call = wire.Call(bytes(16), command, b"\xa0")
+        pending = PendingCall(call.id, call, credit=0, clock=self.clock, send=self.attachment.send)
+        self.attachment.start(pending)
+        return pending
+
+
+def calls_in(envelopes: list[Any]) -> int:
+    return sum(isinstance(envelope, wire.Call) for envelope in envelopes)
+
+
+async def test_a_call_goes_to_no_second_sidecar_that_cannot_know_whether_it_ran() -> None:
+    bench = Bench()
+    bench.answer(OLD)
+    call = bench.start("exec.run")
+    assert calls_in(bench.sent()) == 1
+    bench.answer(NEW)
+    assert calls_in(bench.sent()) == 0
+    with pytest.raises(CallError, match="whether it ran is unknown") as caught:
+        await call.wait()
+    assert (caught.value.code, caught.value.started) == (Code.OUTCOME_UNKNOWN, Started.UNKNOWN)
+    bench.attachment.close()
+
+
+async def test_it_is_sent_again_to_the_same_sidecar() -> None:
+    bench = Bench()
+    bench.answer(OLD)
+    bench.start("exec.run")
+    bench.sent()
+    bench.answer(OLD)
+    assert calls_in(bench.sent()) == 1
+    bench.attachment.close()
+
+
+@pytest.mark.parametrize(
+    "command, features", [("files.stat", ()), ("exec.run", (DURABLE_RECEIPTS,))]
+)
+async def test_it_is_sent_to_the_next_one_where_that_does_no_harm(
+    command: str, features: tuple[str, ...]
+) -> None:
+    bench = Bench()
+    bench.answer(OLD)
+    bench.start(command)
+    bench.sent()
+    bench.answer(NEW, *features)
+    assert calls_in(bench.sent()) == 1
+    bench.attachment.close()
+
+
+async def test_one_that_was_never_sent_goes_to_whoever_answers() -> None:
+    bench = Bench()
+    bench.start("exec.run")
+    bench.answer(NEW)
+    assert calls_in(bench.sent()) == 1
+    bench.attachment.close()
