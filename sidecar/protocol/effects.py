@@ -15,7 +15,6 @@ class Effect(StrEnum):
     ADMIN = "admin"  # changes the sidecar itself
 
 
-# Running one of these twice leaves what running it once leaves.
-REPEATABLE = frozenset(
-    {"sidecar.info", "sidecar.ping", "files.read", "files.write", "files.list", "files.stat"}
-)
+# Running one of these twice leaves what running it once leaves. Not so `files.write`: what
+# somebody else wrote in between would be gone.
+REPEATABLE = frozenset({"sidecar.info", "sidecar.ping", "files.read", "files.list", "files.stat"})

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sidecar.errors import Invalid
 from sidecar.protocol import commands
 from sidecar.protocol.commands import CATALOGUE, Effect, ExecRun, FilesRead, FilesWrite
+from sidecar.protocol.effects import REPEATABLE
 
 
 def parse(name: str, arguments: object) -> commands.Arguments:
@@ -138,3 +139,7 @@ def test_any_bytes_are_arguments_or_invalid(name: str, raw: bytes) -> None:
         assert isinstance(CATALOGUE[name].parse(raw), commands.Arguments)
     except Invalid:
         return
+
+
+def test_what_is_repeatable_is_in_the_catalogue_and_changes_nothing() -> None:
+    assert all(CATALOGUE[name].effect is Effect.READ for name in REPEATABLE)
