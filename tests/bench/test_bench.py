@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {
     "exec",
@@ -34,6 +36,7 @@ def test_the_benchmarks_are_listed() -> None:
     assert {line.split()[0] for line in bench("--list").splitlines()} == NAMES
 
 
+@pytest.mark.slow
 def test_every_benchmark_runs_and_its_rows_can_be_read(tmp_path: Path) -> None:
     target = tmp_path / "rows.json"
     printed = bench("--tiny", "--json", str(target))
