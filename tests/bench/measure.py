@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 KIB, MIB = 1024, 1024 * 1024
@@ -56,6 +57,20 @@ async def interleave(rounds: int, sides: Mapping[str, Side]) -> dict[str, list[f
             found[name].append(await sides[name]())
         names.reverse()
     return found
+
+
+async def alternate(
+    scale: Scale, works: Mapping[str, Callable[[], Awaitable[object]]]
+) -> dict[str, list[float]]:
+    """For what is short: the works take turns one by one, for a block of one kind finds caches and
+    cores as it left them. What each took in each round, as the median of the round's samples."""
+    sides = {name: partial(seconds, work) for name, work in works.items()}
+    found = await interleave(scale.rounds * scale.samples, sides)
+    step = scale.samples
+    return {
+        name: [statistics.median(taken[at : at + step]) for at in range(0, len(taken), step)]
+        for name, taken in found.items()
+    }
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> float:

@@ -18,7 +18,17 @@ from sidecar.identity import new_id
 from sidecar.pipes import PipeReader
 from sidecar.protocol.spool import OnFull
 from sidecar.spool import Spool, SpoolBudget
-from tests.bench.measure import MIB, Scale, interleave, median_seconds, ms, rate, ratio, seconds
+from tests.bench.measure import (
+    MIB,
+    Scale,
+    alternate,
+    interleave,
+    median_seconds,
+    ms,
+    rate,
+    ratio,
+    seconds,
+)
 from tests.bench.report import Row, at_least, at_most
 from tests.bench.stage import Stage, hub_process, stage
 
@@ -29,18 +39,12 @@ async def exec_true(scale: Scale) -> list[Row]:
     """`exec.run true`, from call to result, against the bare spawn of the same."""
     async with hub_process() as hub, stage(hub) as here:
 
-        async def through_the_hub() -> float:
-            return await median_seconds(scale.samples, lambda: here.run.exec(TRUE))
+        async def through_the_hub() -> None:
+            await here.run.exec(TRUE)
 
-        async def bare() -> float:
-            return await median_seconds(scale.samples, _spawn_bare)
-
-        async def ping() -> float:
-            return await median_seconds(scale.samples, here.run.ping)
-
-        await here.run.exec(TRUE)
-        sides = {"exec": through_the_hub, "bare": bare, "ping": ping}
-        found = await interleave(scale.rounds, sides)
+        await through_the_hub()
+        works = {"exec": through_the_hub, "bare": _spawn_bare, "ping": here.run.ping}
+        found = await alternate(scale, works)
     behind = {name: ms(values) for name, values in found.items()}
     rows = [
         Row(
@@ -83,17 +87,12 @@ async def spawn_inside(scale: Scale) -> list[Row]:
                 ballast.clear()
                 return await median_seconds(scale.samples, once)
 
-            async def plain() -> float:
-                ballast.clear()
-                return await median_seconds(scale.samples, _run_bare)
-
             async def fat() -> float:
                 ballast.append(bytearray(b"x") * scale.ballast)
                 return await median_seconds(scale.samples, once)
 
-            found = await interleave(
-                scale.rounds, {"hands": inside, "subprocess.run": plain, "hands, fat": fat}
-            )
+            found = await alternate(scale, {"hands": once, "subprocess.run": _run_bare})
+            weighed = await interleave(scale.rounds, {"slim": inside, "fat": fat})
             ballast.clear()
     behind = {name: ms(values) for name, values in found.items()}
     return [
@@ -108,8 +107,9 @@ async def spawn_inside(scale: Scale) -> list[Row]:
         Row(
             "spawn",
             f"the same with {scale.ballast // MIB} MiB more resident / without",
-            ratio(found["hands, fat"], found["hands"]),
+            ratio(weighed["fat"], weighed["slim"]),
             at_most(1.15),
+            sides={name: ms(values) for name, values in weighed.items()},
             rounds=scale.rounds,
         ),
     ]
