@@ -137,7 +137,7 @@ class RemoteAttachment:
             return
         window = outbox.window
         head = wire.Head(old.attachment, window.bytes, window.messages)
-        self._outboxes.loose(self._group, wire.join([head, wire.Detach()]))
+        self._outboxes.loose(self._group, wire.join([head, wire.Detach()]), repeat=True)
 
     def _prefer(self, answer: wire.Attached) -> bool:
         """Two sidecars answered: the highest (generation, incarnation) is the one to speak to."""

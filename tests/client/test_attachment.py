@@ -115,3 +115,16 @@ async def test_one_that_was_never_sent_goes_to_whoever_answers() -> None:
     bench.answer(NEW)
     assert calls_in(bench.sent()) == 1
     bench.attachment.close()
+
+
+async def test_the_goodbye_to_an_old_attachment_is_said_again_if_it_was_lost() -> None:
+    bench = Bench()
+    bench.answer(OLD)
+    bench.sent()
+    bench.answer(OLD)
+    goodbye = bench.outboxes.next_message(now=0.0, urgent_only=False)
+    assert goodbye is not None
+    assert wire.Detach() in wire.decode(goodbye.data)
+    goodbye.lost()
+    assert wire.Detach() in bench.sent()
+    bench.attachment.close()
