@@ -7,8 +7,7 @@ may do next. Four kinds:
     ├── CallError                   answers one call; carries a code (table below)
     │   ├── Invalid                 the caller's arguments
     │   ├── Outside                 a path that leaves the workspace
-    │   ├── LimitExceeded           a stated bound was reached
-    │   └── Denied                  policy said no
+    │   └── LimitExceeded           a stated bound was reached
     ├── ProtocolError               the peer broke the wire protocol
     ├── SettingsError               this process was set up wrongly
     └── ChannelError                the channel to the hub
@@ -192,13 +191,6 @@ class LimitExceeded(CallError):
             limit=limit,
             **details,
         )
-
-
-class Denied(CallError):
-    """Policy said no, for the reason given."""
-
-    def __init__(self, reason: str, **details: Any) -> None:
-        super().__init__(Code.DENIED, reason, **details)
 
 
 class ProtocolError(SidecarError):

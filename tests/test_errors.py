@@ -13,7 +13,6 @@ from sidecar import errors
 from sidecar.errors import (
     CallError,
     Code,
-    Denied,
     Invalid,
     LimitExceeded,
     Outside,
@@ -61,7 +60,6 @@ def test_a_limit_says_what_came_and_what_was_allowed() -> None:
     "error, code, message",
     [
         (Invalid("no such signal"), Code.INVALID, "no such signal"),
-        (Denied("writes are off"), Code.DENIED, "writes are off"),
         (Outside("../x"), Code.OUTSIDE, "'../x' leaves the workspace"),
         (Outside(b"../\xff"), Code.OUTSIDE, r"'../\udcff' leaves the workspace"),
     ],

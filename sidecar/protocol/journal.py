@@ -24,8 +24,6 @@ from sidecar.errors import Invalid, LimitExceeded
 from sidecar.protocol.limits import EVENT_BYTES, READERS
 from sidecar.protocol.names import check_id
 
-PLATFORM = "platform"  # the durable reader that a platform is unless it says another name
-
 
 class GapReason(StrEnum):
     """Why events that a reader has not seen cannot be had."""

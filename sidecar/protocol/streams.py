@@ -38,8 +38,6 @@ GRANT_STEP = 384 * 1024  # bytes consumed, or half of a small window: then credi
 REWIND_AGAIN = 1.0  # seconds until a rewind that changed nothing is repeated; doubles
 SKIPS = 64  # ranges of missing bytes that a receiver remembers
 
-StreamKey = tuple[bytes, int]  # call id and number
-
 STDIN, STDOUT, STDERR, CONTENT = 0, 1, 2, 3
 
 

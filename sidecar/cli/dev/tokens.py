@@ -39,7 +39,7 @@ class Minter:
             scope = Scope.WATCH if request.get("watch") else Scope.FULL
             grant = controller_grant(controller, [self._run], scope)
             return {"controller": controller, **self._token(grant, lifetime)}
-        except (CallError, ValueError, TypeError) as error:
+        except (CallError, ValueError, TypeError, OverflowError) as error:
             return {"error": "invalid", "message": str(error)}
 
     def for_sidecar(self) -> dict[str, Any]:
