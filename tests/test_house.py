@@ -51,7 +51,7 @@ def test_every_declared_surface_is_sorted_and_exists(path: Path) -> None:
 
 
 def test_the_check_of_surfaces_finds_faults() -> None:
-    assert faults_of_surface(["Path", "re"], importlib.import_module("pathlib")) == []
+    assert faults_of_surface(["call", "Popen"], importlib.import_module("subprocess")) == []
     assert faults_of_surface(["PurePath", "Path", "Gone"], importlib.import_module("pathlib")) == [
         "Gone does not exist",
         "not sorted, or not unique",

@@ -149,7 +149,7 @@ async def test_large_messages_arrive_whole_and_in_order(hub: Hub, dial: Any) -> 
 
 async def test_acks_can_be_held_back_and_withheld(hub: Hub, dial: Any) -> None:
     peer = await dial(hub, "u", ("g",), ANY)
-    hub.ack_delay = 0.01
+    hub.ack_delay = 0.25
     await peer.send(SendToGroup("g", b"x", 1, no_echo=True), Ping())
     assert await peer.receive() == Pong()
     assert await peer.receive() == Ack(1, True)
