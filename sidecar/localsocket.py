@@ -8,6 +8,7 @@ own uid and root only. Neither opens a network port.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import socket
@@ -19,6 +20,8 @@ from typing import Any
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
+
+log = logging.getLogger(__name__)
 
 LINE_BYTES = 64 * 1024  # a longer request is refused
 IDLE = 30.0  # seconds without a request until a connection is closed
@@ -60,21 +63,21 @@ class LocalSocket:
     async def _converse(self, stream: SocketStream, idle: anyio.CancelScope) -> None:
         """Until the other side hangs up, breaks a rule, or `idle` ends it."""
         if self._admin and not _may_administer(stream):
-            await _reply(stream, {"error": "denied", "message": "not your sidecar"})
+            await stream.send(_error("denied", "not your sidecar"))
             return
         lines = BufferedByteReceiveStream(stream)
         while True:
             try:
                 line = await lines.receive_until(b"\n", LINE_BYTES)
             except anyio.DelimiterNotFound:
-                await _reply(stream, _wrong(f"a request of more than {LINE_BYTES} bytes"))
+                await stream.send(_wrong(f"a request of more than {LINE_BYTES} bytes"))
                 return
             idle.deadline = math.inf  # the operation takes the time that it takes
             answer = await self._answer(line)
             idle.deadline = anyio.current_time() + IDLE
-            await _reply(stream, answer)
+            await stream.send(answer)
 
-    async def _answer(self, line: bytes) -> Mapping[str, Any]:
+    async def _answer(self, line: bytes) -> bytes:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):  # nested too deep for the parser
@@ -85,14 +88,18 @@ class LocalSocket:
         if operation is None:
             names = ", ".join(sorted(self._operations))
             return _wrong(f"no operation {request.get('op')!r}; there are {names}")
-        return await operation(request)
+        try:
+            return _line(await operation(request))
+        except Exception:  # a defect of one operation ends its answer, not the sidecar
+            log.exception("the operation %r failed inside", request.get("op"))
+            return _error("internal", "a defect of the sidecar; its log says more")
 
 
 async def ask(path: Path, request: Mapping[str, Any], *, timeout: float = 5.0) -> dict[str, Any]:
     """Send one request to a local socket. Raises `OSError` or `TimeoutError`."""
     with anyio.fail_after(timeout):
         async with await anyio.connect_unix(path) as stream:
-            await _reply(stream, request)
+            await stream.send(_line(request))
             lines = BufferedByteReceiveStream(stream)
             try:
                 line = await lines.receive_until(b"\n", 16 * LINE_BYTES)
@@ -110,9 +117,13 @@ def _may_administer(stream: SocketStream) -> bool:
     return uid in (0, os.geteuid())
 
 
-async def _reply(stream: SocketStream, answer: Mapping[str, Any]) -> None:
-    await stream.send(json.dumps(answer).encode() + b"\n")
+def _line(answer: Mapping[str, Any]) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
 
 
-def _wrong(message: str) -> dict[str, Any]:
-    return {"error": "invalid", "message": message}
+def _error(code: str, message: str) -> bytes:
+    return _line({"error": code, "message": message})
+
+
+def _wrong(message: str) -> bytes:
+    return _error("invalid", message)

@@ -22,6 +22,14 @@ async def health(request: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"healthy": True, "asked": request.get("for")}
 
 
+async def defect(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    raise KeyError("a defect")
+
+
+async def not_for_json(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"id": b"\x00"}
+
+
 def is_open(path: Path) -> bool:
     """Whether somebody listens; the path is there a moment before."""
     with socket.socket(socket.AF_UNIX) as client:
@@ -32,7 +40,8 @@ def is_open(path: Path) -> bool:
 async def serving(folder: Path, *, admin: bool = False) -> AsyncIterator[Path]:
     path = folder / "test.sock"
     async with anyio.create_task_group() as group:
-        group.start_soon(LocalSocket(path, {"health": health}, admin=admin).run)
+        operations = {"health": health, "defect": defect, "bytes": not_for_json}
+        group.start_soon(LocalSocket(path, operations, admin=admin).run)
         await until(lambda: is_open(path))
         yield path
         await wait_all_tasks_blocked()  # anyio trips over a hang-up that meets a cancellation
@@ -45,6 +54,17 @@ async def test_one_line_in_one_line_out(admin: bool, tmp_path: Path) -> None:
         assert await ask(path, {"op": "health", "for": 1}) == {"healthy": True, "asked": 1}
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["defect", "bytes"])
+async def test_a_defect_of_an_operation_ends_nothing_but_its_answer(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path) as path:
+        answer = await ask(path, {"op": name})
+        assert answer["error"] == "internal"
+        assert (await ask(path, {"op": "health"}))["healthy"]
+    assert f"the operation {name!r} failed inside" in caplog.text
 
 
 async def test_a_socket_left_by_a_killed_process_is_replaced(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ READERS = 16  # open readers, and apart from them durable names; journal: reject
 
 RECEIPTS = 16_384  # calls remembered; receipts: shed the ended ones, then `expired_id`
 RECEIPT_TIME = 24 * HOUR  # how long an ended call is remembered; receipts: shed, as above
-OPEN_CALLS = 256  # calls accepted or started and not ended; receipts: reject
+OPEN_CALLS = 256  # calls not ended, or with streams that nobody took yet; dispatch: reject
 ANSWER_BYTES = 64 * KIB  # one answer; dispatch: a larger one is streamed, then `answer_gone`
 MEMORY_ANSWERS_BYTES = 16 * MIB  # stored answers in memory; receipts: shed, `answer_gone`
 
