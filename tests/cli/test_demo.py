@@ -134,6 +134,7 @@ PROBLEMS = {
 }
 
 
+@pytest.mark.slow  # each starts a hub and a sidecar of its own
 @pytest.mark.parametrize("name", NAMES)
 def test_a_broken_promise_fails_the_demo_and_is_named(name: str, temporary: Path) -> None:
     done = run_demo(temporary, "--json", "--only", name, SIDECAR_DEMO_BREAK=name)
