@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sidecar.context import Means
 from sidecar.errors import CallError, Code
 from sidecar.protocol import calls
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.attach import Attachment
+from sidecar.protocol.attach import Origin
 from sidecar.protocol.ids import show
 from sidecar.protocol.names import Scope
 from sidecar.protocol.receipts import FenceOutcome, State
 from sidecar.protocol.streams import reset_for
 from sidecar.receipts import Receipts
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a call came from: an attachment, or REST with the group that gets the answer."""
-
-    scope: Scope
-    attachment: Attachment | None = None
-    reply_group: str | None = None
-    incarnation: bytes | None = None
 
 
 class Answers:

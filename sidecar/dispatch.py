@@ -16,16 +16,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from sidecar import policy
-from sidecar.answers import Answers, Origin
+from sidecar.answers import Answers
 from sidecar.context import CallContext, Handler, Means
 from sidecar.errors import CallError, Code, Started
 from sidecar.opencalls import OpenCall, OpenCalls
 from sidecar.protocol import calls, limits
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.attach import Attachment
+from sidecar.protocol.attach import Attachment, Origin
 from sidecar.protocol.effects import Effect
 from sidecar.protocol.ids import show
 from sidecar.protocol.names import Scope
@@ -78,9 +78,10 @@ class Dispatcher:
         self._commands = commands
         self._installed.set()
 
-    async def run(self) -> None:
-        """Until cancelled; cancelling ends every call."""
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; cancelling ends every call. Started when calls may come."""
         async with anyio.create_task_group() as self._group:
+            task_status.started()
             await anyio.sleep_forever()
 
     @property

@@ -4,6 +4,8 @@ The exchange is the channel's source and its receiver. It parses every hub messa
 attachment it belongs to, keeps the windows of both directions, starts event readers, answers
 `attach`, says `hello` on each new connection, and hands calls and streams to the dispatcher.
 
+Until there is a dispatcher, messages are kept as they came: see `early`.
+
 A message with a wrong attachment or with broken CBOR has no known sender: see `strangers`.
 """
 
@@ -14,18 +16,18 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
 
-from sidecar.answers import Origin
 from sidecar.clock import Clock
-from sidecar.dispatch import Dispatcher
+from sidecar.early import EarlyMessages
 from sidecar.errors import CallError, ChannelError, Code, ProtocolError
 from sidecar.journal import Journal, Reader
 from sidecar.protocol import attach, limits
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.attach import Attachment, Attachments
+from sidecar.protocol.attach import Attachment, Attachments, Origin
 from sidecar.protocol.names import Scope, Subject
 from sidecar.protocol.outbox import Outboxes
 from sidecar.protocol.publish import Publish
@@ -33,6 +35,9 @@ from sidecar.protocol.webpubsub.frames import Message
 from sidecar.readers import EventReader
 from sidecar.strangers import Strangers
 from sidecar.timer import Timer
+
+if TYPE_CHECKING:
+    from sidecar.dispatch import Dispatcher
 
 log = logging.getLogger(__name__)
 
@@ -61,16 +66,25 @@ class Exchange:
         self._outboxes = Outboxes()
         self._timer = Timer(clock, self._on_deadline)
         self._dispatcher: Dispatcher | None = None
+        self._early = EarlyMessages()
         self._wake_channel: Callable[[], None] = _asleep
         self._group: TaskGroup | None = None
         self._readers: dict[Attachment, EventReader] = {}
         self._strangers = Strangers(self._hello, now=clock.now())
         self.first_hello = anyio.Event()
 
-    def connect(self, dispatcher: Dispatcher, wake: Callable[[], None]) -> None:
-        """The parts that need this one to be made first."""
-        self._dispatcher = dispatcher
+    def connect(self, wake: Callable[[], None]) -> None:
+        """To the channel, which needs this one to be made first."""
         self._wake_channel = wake
+
+    def begin(self, dispatcher: Dispatcher) -> None:
+        """Answer from now on, and first of all who came early. Both tasks are running."""
+        self._dispatcher = dispatcher
+        for message in self._early.take():
+            try:
+                self.channel_message(message, now=self._clock.now())
+            except Exception:  # as the channel does it: a defect must not take the others along
+                log.exception("an early message was not understood")
 
     async def run(self) -> None:
         """Until cancelled: the readers live here."""
@@ -132,6 +146,10 @@ class Exchange:
         """Nothing to do: attachments outlive connections, and the channel logs the reason."""
 
     def channel_message(self, message: Message, *, now: float) -> None:
+        if self._dispatcher is None:
+            if not self._early.keep(message):
+                self._strangers.dropped["early"] += 1
+            return
         scope, from_server = self._scope(message)
         if scope is None:
             what = f"a message through {message.group!r}"

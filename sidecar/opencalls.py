@@ -12,11 +12,11 @@ from typing import Any
 
 import anyio
 
-from sidecar.answers import Origin
 from sidecar.context import CallContext
 from sidecar.errors import LimitExceeded, Started
 from sidecar.protocol import envelope as wire
 from sidecar.protocol import limits
+from sidecar.protocol.attach import Origin
 from sidecar.protocol.names import Scope
 
 

@@ -12,14 +12,13 @@ import anyio
 import pytest
 from stack import until
 
-from sidecar.answers import Origin
 from sidecar.clock import ManualClock
 from sidecar.context import CallContext, Handler, Means
 from sidecar.dispatch import RESULT_STREAM, Bound, Dispatcher
 from sidecar.errors import CallError, Code, Retry, Started
 from sidecar.policy import Policy
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.attach import Attachments, Facts
+from sidecar.protocol.attach import Attachments, Facts, Origin
 from sidecar.protocol.effects import Effect
 from sidecar.protocol.ids import uuid7
 from sidecar.protocol.limits import STREAM_WAIT

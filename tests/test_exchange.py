@@ -10,6 +10,7 @@ from rawpeer import RawPeer, raw_peer
 from stack import Stack, open_stack, until
 
 from sidecar.clock import ManualClock
+from sidecar.early import EARLY_MESSAGES
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.limits import ATTACHMENT_SILENCE, ATTACHMENTS, READERS, STREAM_WAIT
 from sidecar.protocol.outbox import CONTROL_BYTES
@@ -161,3 +162,36 @@ async def test_a_durable_reader_holds_what_it_has_not_acked(tmp_path: Path) -> N
         await peer.send(wire.EventAck(99), wire.EventAck(2))  # a lie, and an old one
         await peer.result(await peer.call("sidecar.ping"))
         assert stack.sidecar.journal.acked == 4
+
+
+async def test_who_attaches_and_calls_before_there_is_a_dispatcher_is_answered_in_order(
+    tmp_path: Path,
+) -> None:
+    async with open_stack(tmp_path) as stack, raw_peer(stack.hub) as peer:
+        exchange, dispatcher = stack.sidecar.exchange, stack.sidecar.dispatcher
+        exchange._dispatcher = None  # as right after `hello`
+        nonce = peer.new_id()
+        request = wire.encode(wire.Attach("raw", nonce, [1], [1 << 20, 128]))
+        await peer.publish(request)
+        await peer.publish(request)  # it was not answered at once
+        await until(lambda: len(exchange._early._messages) == 2)
+        assert exchange.attached == 0
+        exchange.begin(dispatcher)
+        first = await peer.expect(wire.Attached, nonce=nonce)
+        second = await peer.expect(wire.Attached, nonce=nonce)
+        assert first.attachment == second.attachment
+        assert (exchange.attached, exchange.dropped) == (1, {})
+        await peer.attach()
+        await peer.result(await peer.call("sidecar.ping"))
+
+
+async def test_what_is_too_much_before_there_is_a_dispatcher_is_counted(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack, raw_peer(stack.hub) as peer:
+        exchange, dispatcher = stack.sidecar.exchange, stack.sidecar.dispatcher
+        exchange._dispatcher = None
+        for _ in range(EARLY_MESSAGES + 1):
+            await peer.publish(b"\xff")
+        await until(lambda: exchange.dropped["early"] == 1)
+        exchange.begin(dispatcher)
+        assert exchange.dropped == {"early": 1, "broken": EARLY_MESSAGES}
+        await peer.attach()

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from rawpeer import raw_peer
 from stack import PATIENCE, RUN, Stack, open_stack, until
 
+from sidecar import serving
 from sidecar.client import CallError, Code, Event
 from sidecar.localsocket import ask
 from sidecar.protocol import envelope as wire
@@ -72,6 +74,33 @@ async def test_its_programs_end_with_it(tmp_path: Path) -> None:
             child.send_signal(signal.SIGINT)
             assert await status_of(child) == 0
             assert not Path(f"/proc/{int(line)}").exists()
+
+
+async def test_a_signal_while_it_starts_ends_it_without_a_trace(tmp_path: Path) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        async with raw_peer(stack.hub, "watcher") as peer:
+            child = stack.start_sidecar_process()
+            await peer.expect(wire.Hello, timeout=PATIENCE)
+            child.terminate()  # it is just loading what serves calls
+        assert await status_of(child) == 0
+        assert sorted(os.listdir(tmp_path / "state-0")) == ["lock"]
+
+
+async def test_who_calls_at_the_first_hello_is_answered(tmp_path: Path) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        async with raw_peer(stack.hub) as peer:
+            stack.start_sidecar_process()
+            await peer.expect(wire.Hello, timeout=PATIENCE)
+            await peer.attach()
+            await peer.result(await peer.call("exec.run", {"shell": "exit 0"}))
+
+
+async def test_a_workspace_lost_after_hello_ends_it(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack, AsyncExitStack() as exits:
+        stack.workspace.rmdir()
+        with pytest.raises(CallError) as caught:
+            await serving.serve(stack.sidecar, exits)
+    assert caught.value.code is Code.NOT_FOUND
 
 
 async def test_without_a_hub_it_ends_with_69(tmp_path: Path) -> None:

@@ -41,6 +41,16 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a call came from: an attachment, or REST with the group that gets the answer."""
+
+    scope: Scope
+    attachment: Attachment | None = None
+    reply_group: str | None = None
+    incarnation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What an `attached` says of this sidecar."""
 

@@ -35,9 +35,15 @@ def running(bench, dev_on, wait_for, tmp_path) -> Iterator[subprocess.Popen[byte
             [sys.executable, "-m", "sidecar", "run"], env=bench.environ | settings, stderr=log
         )
     wait_for(lambda: b"channel open" in (bench.runtime / "run.log").read_bytes(), "the channel")
+    wait_for(lambda: answers(state / "agent.sock"), "the sockets, the last of which is the agent's")
     yield process
     process.kill()
     process.wait()
+
+
+def answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as one:
+        return one.connect_ex(str(path)) == 0
 
 
 def sockets_of(pid: int) -> set[str]:
@@ -105,7 +111,9 @@ def test_it_loads_nothing_before_hello_that_it_does_not_need(bench) -> None:
     process.communicate()
     assert process.returncode == 69, "it never reached a hub"
     assert {"sidecar.runtime", "websockets.asyncio.client"} <= loaded
-    unwanted = r"(click|rich|pydantic|starlette|uvicorn|jwt|sidecar\.(hub|client|catalogue))\b"
+    unwanted = (
+        r"(click|rich|pydantic|starlette|uvicorn|jwt|sidecar\.(hub|client|serving|catalogue))\b"
+    )
     assert [name for name in loaded if re.match(unwanted, name)] == []
 
 

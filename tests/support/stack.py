@@ -18,11 +18,12 @@ import anyio
 from anyio.abc import TaskGroup
 
 import sidecar
-from sidecar import runtime
+from sidecar import runtime, serving
 from sidecar.client import Controller, Run
 from sidecar.clock import Clock, SystemClock
 from sidecar.hands.local import LocalHands
 from sidecar.hub import Hub, HubSettings, serve
+from sidecar.parts import Parts
 from sidecar.protocol.names import Scope, controller_grant, sidecar_grant
 from sidecar.settings import Settings
 
@@ -44,13 +45,13 @@ class Stack:
     def __init__(self, hub: Hub, folder: Path, group: TaskGroup, exits: AsyncExitStack) -> None:
         self.hub = hub
         self.workspace = folder / "workspace"
-        self.sidecars: list[runtime.Parts] = []
+        self.sidecars: list[Parts] = []
         self._folder = folder
         self._group = group
         self._exits = exits
 
     @property
-    def sidecar(self) -> runtime.Parts:
+    def sidecar(self) -> Parts:
         return self.sidecars[0]
 
     def settings(self, *, run: str = RUN, **options: Any) -> Settings:
@@ -67,17 +68,19 @@ class Stack:
 
     async def start_sidecar(
         self, *, clock: Clock | None = None, hold_time: float | None = None, **options: Any
-    ) -> runtime.Parts:
+    ) -> Parts:
         """One more sidecar, which has said hello."""
         settings = self.settings(**options)
         folder = settings.state_folder
         folder.mkdir(mode=0o700)
         hands = await self._exits.enter_async_context(LocalHands.open_root(settings.workspace))
-        parts = runtime.assemble(settings, hands, folder, clock or SystemClock())
+        parts = runtime.assemble(settings, folder, clock or SystemClock())
+        serving.complete(parts, hands)
         if hold_time is not None:
             parts.means.hold_time = hold_time
         self.sidecars.append(parts)
-        self._group.start_soon(runtime.serve, parts)
+        self._group.start_soon(serving.take_calls, parts)
+        self._group.start_soon(runtime.connect, parts)
         with anyio.fail_after(PATIENCE):
             await parts.exchange.first_hello.wait()
         return parts

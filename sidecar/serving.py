@@ -1,0 +1,103 @@
+"""The half of the task tree that is loaded after `hello`: hands, calls, local sockets.
+
+Loading it takes a quarter of the start, and nobody can call before the hello is heard. It
+reads top to bottom: open the workspace, take calls, load the catalogue, answer locally, reap.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Literal
+
+import anyio
+import anyio.to_thread
+
+from sidecar.context import Means
+from sidecar.dispatch import Dispatcher
+from sidecar.hands.local import LocalHands
+from sidecar.localsocket import LocalSocket
+from sidecar.parts import Parts, facts, health_of
+from sidecar.policy import Policy
+from sidecar.reaper import reap_strangers
+from sidecar.receipts import MemoryReceipts
+from sidecar.spool import SpoolBudget
+
+
+async def serve(parts: Parts, stack: AsyncExitStack) -> None:
+    """Until cancelled. Hands are left to `stack`: they are closed when all tasks have ended."""
+    environment: Literal["clean", "inherited"] = (
+        "inherited" if parts.settings.environment == "inherited" else "clean"
+    )
+    hands = await stack.enter_async_context(
+        LocalHands.open_root(parts.settings.workspace, environment=environment)
+    )
+    complete(parts, hands)
+    async with anyio.create_task_group() as group:
+        group.start_soon(take_calls, parts)
+        group.start_soon(_answer_locally, parts)
+        if os.getpid() == 1:
+            group.start_soon(_reap, hands)
+
+
+def complete(parts: Parts, hands: LocalHands) -> None:
+    """Make the parts that calls need; nothing of them runs yet."""
+    parts.means = Means(
+        hands=hands,
+        clock=parts.clock,
+        policy=Policy(),
+        emit=parts.emit,
+        wake=parts.exchange.wake,
+        wake_soon=parts.exchange.wake_soon,
+        state_folder=parts.folder,
+        spools=SpoolBudget(),
+        facts=lambda: facts(parts),
+    )
+    parts.dispatcher = Dispatcher(
+        parts.means,
+        MemoryReceipts(),
+        incarnation=parts.incarnation,
+        loose=parts.exchange.loose,
+        last_seq=lambda: parts.journal.last,
+    )
+
+
+async def take_calls(parts: Parts) -> None:
+    """Until cancelled; those that came early are first. They wait for the catalogue."""
+    async with anyio.create_task_group() as group:
+        await group.start(parts.dispatcher.run)
+        parts.exchange.begin(parts.dispatcher)
+        bound_commands = await anyio.to_thread.run_sync(_load_catalogue)
+        parts.dispatcher.install(bound_commands())
+
+
+def _load_catalogue() -> Callable[[], dict[str, Any]]:
+    """Last, because its pydantic takes as long as all the rest of the start."""
+    from sidecar.catalogue import bound_commands
+
+    return bound_commands
+
+
+async def _answer_locally(parts: Parts) -> None:
+    async def health(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return health_of(parts)
+
+    operations = {"health": health}
+    async with anyio.create_task_group() as group:
+        group.start_soon(LocalSocket(parts.folder / "admin.sock", operations, admin=True).run)
+        group.start_soon(LocalSocket(parts.folder / "agent.sock", operations).run)
+
+
+async def _reap(hands: LocalHands) -> None:
+    """As PID 1: strangers, those that ended before we listened too."""
+    with anyio.open_signal_receiver(signal.SIGCHLD) as signals:
+        await _reap_all_but(hands)
+        async for _ in signals:
+            await _reap_all_but(hands)
+
+
+async def _reap_all_but(hands: LocalHands) -> None:
+    ours = {pid for _, pid in await hands.running()}
+    await anyio.to_thread.run_sync(reap_strangers, ours.__contains__)
