@@ -15,7 +15,6 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -27,8 +26,8 @@ from sidecar.errors import CallError, ChannelError, Code, ProtocolError
 from sidecar.journal import Journal, Reader
 from sidecar.protocol import attach, limits
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.attach import Attachment, Attachments, Origin
-from sidecar.protocol.names import Scope, Subject
+from sidecar.protocol.attach import Attachment, Attachments, Identity, Origin
+from sidecar.protocol.names import Scope
 from sidecar.protocol.outbox import Outboxes
 from sidecar.protocol.publish import Publish
 from sidecar.protocol.webpubsub.frames import Message
@@ -42,17 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMPANY = 0.020  # seconds that an `accepted` waits for the result; far below a caller's patience
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who this sidecar is, for `hello` and `attached`."""
-
-    subject: Subject
-    incarnation: bytes
-    generation: int
-    form: str
-    trust: str
 
 
 class Exchange:
@@ -397,16 +385,8 @@ class Exchange:
             self._dispatcher.stream(blocked, origin)
 
     def _hello(self) -> None:
-        identity = self._identity
-        hello = wire.Hello(
-            identity.subject.run,
-            identity.incarnation,
-            identity.generation,
-            [attach.VERSION],
-            identity.form,
-            identity.trust,
-        )
-        self._outboxes.loose(identity.subject.hello_group, wire.encode(hello))
+        group = self._identity.subject.hello_group
+        self._outboxes.loose(group, wire.encode(self._identity.hello()))
         self._wake_channel()
 
 

@@ -20,11 +20,12 @@ from sidecar import __version__
 from sidecar.allocator import tune_malloc
 from sidecar.channel import Channel
 from sidecar.clock import Clock, SystemClock
-from sidecar.exchange import Exchange, Identity
+from sidecar.exchange import Exchange
 from sidecar.hardening import protect_memory
 from sidecar.identity import new_id
 from sidecar.journal import MemoryJournal
 from sidecar.parts import Parts
+from sidecar.protocol.attach import Identity
 from sidecar.protocol.ids import show
 from sidecar.protocol.names import Subject
 from sidecar.protocol.ratelimit import RateLimit

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sidecar.errors import CallError, Code, LimitExceeded
-from sidecar.protocol.envelope import Attach, Attached
+from sidecar.protocol.envelope import Attach, Attached, Hello
 from sidecar.protocol.limits import ATTACHMENT_SILENCE, ATTACHMENTS, READERS, WATCH_PART
 from sidecar.protocol.names import Scope, Subject
 from sidecar.protocol.outbox import Outbox
@@ -23,6 +23,28 @@ from sidecar.protocol.window import SLACK, ReceiveWindow, SendWindow, share
 
 VERSION = 1
 DURABLE_RECEIPTS = "durable-receipts"  # feature: receipts outlive the process
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this sidecar is, for `hello` and `attached`."""
+
+    subject: Subject
+    incarnation: bytes
+    generation: int
+    form: str
+    trust: str
+
+    def hello(self) -> Hello:
+        """What it says on each new connection."""
+        return Hello(
+            self.subject.run,
+            self.incarnation,
+            self.generation,
+            [VERSION],
+            self.form,
+            self.trust,
+        )
 
 
 @dataclass(slots=True, eq=False)
