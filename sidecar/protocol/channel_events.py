@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from sidecar.errors import ChannelError
 from sidecar.protocol.liveness import DEAD_AFTER, PING_AFTER
 from sidecar.protocol.publish import Settled
+from sidecar.protocol.record import Record, record
 from sidecar.protocol.webpubsub.frames import Message
 
 
@@ -20,8 +20,8 @@ class State(StrEnum):
     CLOSED = "closed"  # for ever
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+@record
+class Timing(Record):
     """All in seconds. The defaults are the product's; tests shorten them."""
 
     first_frame: float = 10.0  # from the upgrade until the service must have said something
@@ -39,15 +39,15 @@ class Timing:
 # Actions: what the shell does ------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+@record
+class Dial(Record):
     """Ask for a token and open a new connection, within `timeout` seconds."""
 
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
-class Recover:
+@record
+class Recover(Record):
     """Take the connection up again, within `timeout` seconds; this needs no access token."""
 
     connection_id: str
@@ -64,20 +64,20 @@ Action = Dial | Recover
 # Events: what the shell passes on -------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+@record
+class Opened(Record):
     """Messages flow. Not `fresh`: the connection was recovered and nothing is lost."""
 
     fresh: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+@record
+class Received(Record):
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Down:
+@record
+class Down(Record):
     """The channel went down, or stays down for another reason than the one told before."""
 
     error: ChannelError

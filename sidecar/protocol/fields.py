@@ -7,7 +7,6 @@ not an unsigned integer) and has no other cost.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
 from typing import Any
 
 
@@ -97,8 +96,3 @@ WORDS: dict[Callable[[Any], bool], str] = {
     is_bool: "true or false",
     is_anything: "anything",
 }
-
-
-def key(number: int, check: Callable[[Any], bool], **options: Any) -> Any:
-    """A field: its key in the map and what its value must be. A default makes it optional."""
-    return field(metadata={"key": number, "check": check}, **options)

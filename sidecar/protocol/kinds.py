@@ -1,4 +1,4 @@
-"""Every kind of envelope: what crosses the channel, as frozen dataclasses.
+"""Every kind of envelope: what crosses the channel, as records.
 
 Times are milliseconds, sizes bytes, call ids 16 bytes (UUIDv7, RFC 9562). `TYPE` is the first
 number of the envelope, `key` the number of the field in its map; a field with a default is
@@ -7,7 +7,6 @@ optional. How they become bytes is in `envelope`, the whole wire in `wire.cddl`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sidecar.protocol.fields import (
@@ -26,18 +25,18 @@ from sidecar.protocol.fields import (
     is_uint,
     is_uints,
     is_window,
-    key,
 )
+from sidecar.protocol.record import Record, key, record
 
 
-class Envelope:
+class Envelope(Record):
     """Base of all envelopes but stream data."""
 
     __slots__ = ()
     TYPE: ClassVar[int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Head(Envelope):
     """First in every message of an attachment: whose it is, and the running totals."""
 
@@ -47,7 +46,7 @@ class Head(Envelope):
     messages: int = key(2, is_uint)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attach(Envelope):
     """A controller makes itself known. The same nonce gets the same answer."""
 
@@ -62,14 +61,14 @@ class Attach(Envelope):
     reader: str | None = key(7, is_text, default=None)  # name of a durable reader
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Detach(Envelope):
     """The attachment ends; its calls go on."""
 
     TYPE: ClassVar[int] = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call(Envelope):
     """Run a command. `arguments` is CBOR; its SHA-256 as received is part of the receipt."""
 
@@ -84,7 +83,7 @@ class Call(Envelope):
     incarnation: bytes | None = key(7, is_id, default=None)  # REST only
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancel(Envelope):
     """Stop the call. One that overtakes its call fences the id: it will never run."""
 
@@ -92,7 +91,7 @@ class Cancel(Envelope):
     id: bytes = key(0, is_id)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ask(Envelope):
     """What became of this call? Runs nothing; result and streams move to this attachment.
 
@@ -104,7 +103,7 @@ class Ask(Envelope):
     streams: dict[int, list[int]] = key(1, is_resumes, default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EventAck(Envelope):
     """The durable reader of this attachment has processed events up to here."""
 
@@ -112,7 +111,7 @@ class EventAck(Envelope):
     seq: int = key(0, is_uint)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Window(Envelope):
     """The highest totals seen, and absolute limits up to which the peer may send."""
 
@@ -123,7 +122,7 @@ class Window(Envelope):
     limit_messages: int = key(3, is_uint)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attached(Envelope):
     """The answer to `attach`. The attachment id is known to nobody else."""
 
@@ -141,7 +140,7 @@ class Attached(Envelope):
     limits: dict[str, int] = key(10, is_limits, default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accepted(Envelope):
     """The receipt of this call is written; it need not be sent again."""
 
@@ -149,7 +148,7 @@ class Accepted(Envelope):
     id: bytes = key(0, is_id)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result(Envelope):
     """The one answer to a call: `value` (CBOR) or `error` (a map: code, message, ...)."""
 
@@ -161,7 +160,7 @@ class Result(Envelope):
     seq: int = key(4, is_uint, default=0)  # the last event when the call ended
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class State(Envelope):
     """The answer to `ask` for a call that has not ended, with our receive offsets."""
 
@@ -171,7 +170,7 @@ class State(Envelope):
     received: dict[int, int] = key(2, is_offsets, default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event(Envelope):
     """A numbered record. The journal keeps exactly these bytes."""
 
@@ -183,7 +182,7 @@ class Event(Envelope):
     data: Any = key(4, is_anything, default=None)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gap(Envelope):
     """Records that this reader will never get: from, to (both included), and why."""
 
@@ -195,7 +194,7 @@ class Gap(Envelope):
     bytes: int | None = key(4, is_uint, default=None)  # absent: unknown
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refused(Envelope):
     """The answer to an `attach` that cannot be had, with the error that says why."""
 
@@ -204,7 +203,7 @@ class Refused(Envelope):
     error: dict[str, Any] = key(1, is_map)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Credit(Envelope):
     """This stream was received without a hole up to `received`; send up to `limit`."""
 
@@ -216,7 +215,7 @@ class Credit(Envelope):
     ended: bool = key(4, is_bool, default=False)  # the end was received, too
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class End(Envelope):
     """The stream ends at `offset`; the digest is SHA-256 of the bytes from `start` to there."""
 
@@ -228,7 +227,7 @@ class End(Envelope):
     sha256: bytes = key(4, is_digest)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reset(Envelope):
     """The stream is broken off, for the reason of the code. Either side may send it."""
 
@@ -239,7 +238,7 @@ class Reset(Envelope):
     message: str = key(3, is_text, default="")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rewind(Envelope):
     """Something is missing: send again from `offset`."""
 
@@ -249,7 +248,7 @@ class Rewind(Envelope):
     offset: int = key(2, is_uint)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Skip(Envelope):
     """The bytes from `offset` up to `to` are gone and will not come."""
 
@@ -260,7 +259,7 @@ class Skip(Envelope):
     to: int = key(3, is_uint)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hello(Envelope):
     """A sidecar has a new connection: attach anew. Only a hint; `attach` is repeated anyway."""
 
@@ -273,7 +272,7 @@ class Hello(Envelope):
     trust: str = key(5, is_text, default="")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Blocked(Envelope):
     """For 1 s this stream had bytes and no credit (or, without `id`, this attachment no
     window): restate it, in case the grant was lost."""
@@ -284,7 +283,7 @@ class Blocked(Envelope):
     offset: int = key(2, is_uint, default=0)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unsupported(Envelope):
     """The answer to an envelope whose type is below 64 and unknown."""
 
@@ -292,8 +291,8 @@ class Unsupported(Envelope):
     type: int = key(0, is_uint)
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+@record
+class Data(Record):
     """The bytes of a stream from `offset` on."""
 
     id: bytes
@@ -302,8 +301,8 @@ class Data:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Strange:
+@record
+class Strange(Record):
     """A well-formed envelope of a type that this version does not know."""
 
     type: int

@@ -16,9 +16,10 @@ ourselves is always BINARY.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+from sidecar.protocol.record import Record, record
 
 MAX_MESSAGE = 1_000_000  # bytes of one WebSocket message; the service says "1 MB"
 
@@ -38,20 +39,20 @@ class DataType(StrEnum):
 # client to service -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class JoinGroup:
+@record
+class JoinGroup(Record):
     group: str
     ack_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveGroup:
+@record
+class LeaveGroup(Record):
     group: str
     ack_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SendToGroup:
+@record
+class SendToGroup(Record):
     group: str
     data: bytes
     ack_id: int | None = None
@@ -61,8 +62,8 @@ class SendToGroup:
     metadata: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SendEvent:
+@record
+class SendEvent(Record):
     """A custom event for the hub's event handler; the sidecar sends none."""
 
     event: str
@@ -71,21 +72,21 @@ class SendEvent:
     data_type: DataType = DataType.BINARY
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceAck:
+@record
+class SequenceAck(Record):
     sequence_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+@record
+class Ping(Record):
     pass
 
 
 # service to client -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+@record
+class Connected(Record):
     """May come at any time; the newest reconnection token is the one to keep."""
 
     connection_id: str
@@ -93,21 +94,21 @@ class Connected:
     reconnection_token: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
+@record
+class Disconnected(Record):
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+@record
+class Ack(Record):
     ack_id: int
     success: bool
     error_name: str | None = None
     error_message: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+@record
+class Message(Record):
     """Data. `source` is "group" or "server" and set by the service: it cannot be forged."""
 
     source: str
@@ -119,13 +120,13 @@ class Message:
     metadata: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pong:
+@record
+class Pong(Record):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+@record
+class Unknown(Record):
     """A kind of frame that this version does not know."""
 
     kind: str
