@@ -19,14 +19,15 @@ from sidecar.protocol.envelope import Attach, Attached, Hello
 from sidecar.protocol.limits import ATTACHMENT_SILENCE, ATTACHMENTS, READERS, WATCH_PART
 from sidecar.protocol.names import Scope, Subject
 from sidecar.protocol.outbox import Outbox
+from sidecar.protocol.record import Record, record
 from sidecar.protocol.window import SLACK, ReceiveWindow, SendWindow, share
 
 VERSION = 1
 DURABLE_RECEIPTS = "durable-receipts"  # feature: receipts outlive the process
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+@record
+class Identity(Record):
     """Who this sidecar is, for `hello` and `attached`."""
 
     subject: Subject
@@ -62,8 +63,8 @@ class Attachment:
     follows: bool = False  # it came with a cursor and is sent events
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+@record
+class Origin(Record):
     """Where a call came from: an attachment, or REST with the group that gets the answer."""
 
     scope: Scope
@@ -72,8 +73,8 @@ class Origin:
     incarnation: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+@record
+class Facts(Record):
     """What an `attached` says of this sidecar."""
 
     series: bytes

@@ -22,7 +22,7 @@ from __future__ import annotations
 import io
 import reprlib
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -60,6 +60,7 @@ from sidecar.protocol.kinds import (
     Unsupported,
     Window,
 )
+from sidecar.protocol.record import Record, record
 
 __all__ = [
     "Accepted",
@@ -114,8 +115,8 @@ MAX_SENTENCE = 2_000  # characters of an error's message
 DATA_TYPE = 32
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+@record
+class _Field(Record):
     name: str
     key: int
     check: Callable[[Any], bool]

@@ -23,6 +23,7 @@ from enum import StrEnum
 from sidecar.errors import Invalid, LimitExceeded
 from sidecar.protocol.limits import EVENT_BYTES, READERS
 from sidecar.protocol.names import check_id
+from sidecar.protocol.record import Record, record
 
 
 class GapReason(StrEnum):
@@ -32,8 +33,8 @@ class GapReason(StrEnum):
     NEW_SERIES = "new_series"
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+@record
+class Gap(Record):
     """Events `from_seq` to `to_seq`, both included, are gone.
 
     `bytes` is their encoded size, None if it is not known. `to_seq` is None where the numbers
@@ -46,8 +47,8 @@ class Gap:
     why: GapReason
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+@record
+class Batch(Record):
     """What a read gave. The gap, if there is one, lies before the records.
 
     `cursor` is where the next read goes on; `more` says that events follow which the limits

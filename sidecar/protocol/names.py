@@ -16,10 +16,10 @@ wildcard patterns a dot separates segments and a star matches one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 
 from sidecar.errors import Invalid
+from sidecar.protocol.record import Record, record
 
 ID_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 _ID = re.compile(ID_PATTERN + r"\Z")
@@ -46,8 +46,8 @@ def check_id(value: str, what: str = "id") -> str:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+@record
+class Subject(Record):
     """What a sidecar serves: a run. Every group name and role of it is built here."""
 
     run: str
@@ -85,8 +85,8 @@ class Subject:
         return Scope.WATCH if group == self.watch_group else None
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+@record
+class Grant(Record):
     """What a token says: its user id, the groups it is born into, and its roles."""
 
     user_id: str

@@ -8,9 +8,10 @@ owner decides whether it is sent again (results, `accepted`) or rewound (readers
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+from sidecar.protocol.record import Record, record
 
 
 class Outcome(StrEnum):
@@ -21,8 +22,8 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # the hub will not take it, now or later
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+@record
+class Publish(Record):
     """One message to a group.
 
     `ttl` is how long the hub may keep it for a receiver that is away, in seconds (at most 300);
@@ -38,8 +39,8 @@ class Publish:
     urgent: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+@record
+class Settled(Record):
     """A publish ended; whoever passes this on calls `settled(outcome)`."""
 
     settled: Callable[[Outcome], None]

@@ -7,15 +7,14 @@ messages may overdraw, at most by one burst; bulk then waits until the debt is p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sidecar.protocol import limits
+from sidecar.protocol.record import Record, record
 
 _EPSILON = 1e-6  # so that a bucket is ready at the very time that `ready_at` gave
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
+@record
+class RateLimit(Record):
     """Sustained rates a second, and how much may be saved up while nothing is sent."""
 
     messages: float = limits.RATE_MESSAGES
