@@ -7,6 +7,7 @@ the sidecar dials, and pydantic is loaded after.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -147,7 +148,7 @@ def _problems(settings: Settings) -> list[str]:
         problems.append(f"SIDECAR_LOG_LEVEL is {settings.log_level!r}: debug, info, warning, error")
     if settings.drain < 0:
         problems.append(f"SIDECAR_DRAIN is {settings.drain}: seconds, 0 or more")
-    if not Path(settings.workspace).is_dir():
+    if not os.path.isdir(settings.workspace):  # False, too, where we may not look
         problems.append(
             f"SIDECAR_WORKSPACE is {settings.workspace!r}: not a folder; make it or name another"
         )

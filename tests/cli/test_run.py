@@ -133,6 +133,7 @@ def test_without_settings_each_missing_one_is_a_line_and_the_status_78(bench) ->
         pytest.param(["--drain", "x"], {}, "SIDECAR_DRAIN: 'x' is not a number", id="no number"),
         pytest.param([], {"SIDECAR_TOKENFILE": "x"}, "SIDECAR_TOKENFILE is not a", id="misspelt"),
         pytest.param(["--workspace", "/none"], {}, "not a folder", id="no workspace"),
+        pytest.param(["--workspace", "x" * 256], {}, "not a folder", id="no such name can be"),
         pytest.param(["--hub", "http://x"], {}, "is not a hub", id="bad hub"),
     ],
 )
