@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import click
 
 from sidecar import __version__
-from sidecar.cli.output import BROKEN_PIPE, FAILED, complain, explain, use_surrogates
+from sidecar.cli.output import BROKEN_PIPE, FAILED, complain, explain, set_up_streams
 from sidecar.errors import CallError, ChannelError, SettingsError
 
 EXEC_FAILED = 125
@@ -100,7 +100,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """The command line; its exit status."""
-    use_surrogates()
+    set_up_streams()
     logging.getLogger().addHandler(logging.NullHandler())  # what people need is said by the verbs
     status = _main(arguments)
     if threading.active_count() > 1:

@@ -32,10 +32,13 @@ HINTS = {
 }
 
 
-def use_surrogates() -> None:
-    """Names that are not UTF-8 pass through as the bytes they are."""
+def set_up_streams() -> None:
+    """Names that are not UTF-8 pass through as the bytes they are, and every line is written
+    when it ends, also into a pipe: whoever reads `hub`, `dev` or `events` there waits for it."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+        stream.reconfigure(  # type: ignore[union-attr]
+            errors="surrogateescape", line_buffering=True
+        )
 
 
 def complain(message: str) -> None:

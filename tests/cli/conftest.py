@@ -38,7 +38,8 @@ class Bench:
     environ: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SIDECAR_", "XDG_"))}
+        dropped = ("SIDECAR_", "XDG_", "PYTHONUNBUFFERED")  # the last would hide a missing flush
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         here = str(Path(sidecar.__path__[0]).parent)  # the one that is tested, wherever we stand
         self.environ = {**kept, "XDG_RUNTIME_DIR": str(self.runtime), "PYTHONPATH": here}
 
