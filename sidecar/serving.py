@@ -99,5 +99,5 @@ async def _reap(hands: LocalHands) -> None:
 
 
 async def _reap_all_but(hands: LocalHands) -> None:
-    ours = {pid for _, pid in await hands.running()}
+    ours = {program.pid for program in await hands.known()}
     await anyio.to_thread.run_sync(reap_strangers, ours.__contains__)

@@ -78,15 +78,59 @@ class OpenMode(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Terminal:
+    """A terminal for a program (pty(7)); rows and columns are 1 to 65,535."""
+
+    rows: int = 24
+    cols: int = 80
+    term: str = "xterm-256color"  # becomes TERM, unless `env` sets it
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Resource limits of a program and what it starts (setrlimit(2)); None leaves ours."""
+
+    memory: int | None = None  # bytes of address space, of each process: RLIMIT_AS
+    processes: int | None = None  # of this user, wherever started: RLIMIT_NPROC
+    files: int | None = None  # descriptors of each process: RLIMIT_NOFILE
+    cpu: int | None = None  # seconds of processor time of each process: RLIMIT_CPU
+
+
+class Base(enum.StrEnum):
+    """What a program's environment is built on."""
+
+    DEFAULT = "default"  # as hands was set up: clean, or our own less SIDECAR_*
+    CLEAN = "clean"  # what a login would set
+    EMPTY = "empty"  # nothing
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
-    """What to run. Exactly one of `argv` and `shell`; `shell` runs as `$SHELL or /bin/sh -c`."""
+    """What to run. Exactly one of `argv` and `shell`; `shell` runs as `$SHELL or /bin/sh -c`.
+
+    Every program finds its key, in hex, in SIDECAR_EXEC_ID: by this mark what it started is
+    known as its own, however far it went.
+    """
 
     argv: Sequence[str | bytes] | None = None
     shell: str | None = None
     cwd: Path | None = None  # None: the workspace root
     env: Mapping[str, str] | None = None  # set on top of the base environment
     unset: Sequence[str] = ()
-    stdin: bool = False  # True: a pipe; False: /dev/null
+    base: Base = Base.DEFAULT
+    stdin: bool = False  # True: a pipe; False: /dev/null; without meaning for a terminal
+    terminal: Terminal | None = None  # in place of pipes, as the controlling terminal
+    control: bool = False  # with a terminal: descriptor 3 is a stream socket to `Running.control`
+    limits: Limits | None = None
+
+
+class Target(enum.StrEnum):
+    """Whom a signal goes to."""
+
+    PROGRAM = "program"  # the process that was started, alone
+    GROUP = "group"  # its process group
+    FOREGROUND = "foreground"  # the foreground group of its terminal, as for Ctrl-C
+    TREE = "tree"  # everything it started that still lives, and itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +146,38 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A program that was started; core owns the descriptors (non-blocking, close-on-exec)."""
+    """A program that was started; core owns the descriptors (non-blocking, close-on-exec).
+
+    Of a program with a terminal `stdout` and `stdin` are two descriptors of its master side,
+    and there is no `stderr`.
+    """
 
     pid: int
     start_time: int  # clock ticks since boot (proc(5) field 22): pid + start time is unique
     stdin: int | None
     stdout: int
-    stderr: int
+    stderr: int | None
+    control: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A program that was started and not forgotten."""
+
+    key: bytes
+    pid: int
+    start_time: int
+    has_ended: bool
+    has_terminal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    """A living process that a program started. `name` is the kernel's, 15 bytes at most."""
+
+    pid: int
+    start_time: int
+    name: bytes
 
 
 class Upload(Protocol):
@@ -130,6 +199,12 @@ class Hands(Protocol):
     """The half that acts."""
 
     form: str  # "in-process" or "socket"
+
+    @property
+    def trust(self) -> str:
+        """`isolated` if hands has another identity than core (and is not root), `shared` if the
+        agent can read what core can, `unknown` until a hands was reached for the first time."""
+        ...
 
     async def capabilities(self) -> Mapping[str, str | bool]:
         """What this kernel and identity allow: openat2, pidfd, uid, root (the path), ..."""
@@ -171,25 +246,51 @@ class Hands(Protocol):
         """Start a program in a session of its own. `key` (the call id) names it from here on."""
         ...
 
-    async def signal(self, key: bytes, number: int) -> None:
-        """Send a signal to the program's process group; nothing happens once it was reaped."""
+    async def take(self, key: bytes) -> Running:
+        """Descriptors of a program that runs, once more: for a core that was restarted.
+
+        Raises `unsupported` in the form that ends with core, `not_found` for a stranger.
+        """
+        ...
+
+    async def end_input(self, key: bytes) -> None:
+        """The copy of a program's standard input that hands keeps is closed. With core's own it
+        was the last one: the program reads the end. Harmless when repeated."""
+        ...
+
+    async def resize(self, key: bytes, *, rows: int, cols: int) -> None:
+        """Change the size of a program's terminal; it gets SIGWINCH. `invalid` without one."""
+        ...
+
+    async def signal(self, key: bytes, number: int, to: Target = Target.GROUP) -> None:
+        """Send a signal. Nothing happens to a program that was reaped; its tree may live on."""
         ...
 
     async def kill(self, key: bytes, *, grace: float) -> None:
-        """TERM to the group, KILL after `grace` seconds. Returns when the program was reaped
-        and its group is gone, or 2 s after the KILL."""
+        """TERM to everything a program started and to itself, KILL after `grace` seconds.
+
+        Also after its end, for what it left behind. Returns when the program was reaped and
+        nothing of its tree is left, or 2 s after the KILL.
+        """
         ...
 
     async def wait(self, key: bytes) -> Exit:
-        """How the program ended. Any number of waiters, also after the end, until `forget`."""
+        """How the program ended. Any number of waiters, also after the end, until `forget`.
+
+        Raises `outcome_unknown` if it ended and nobody observed how.
+        """
         ...
 
-    async def running(self) -> Sequence[tuple[bytes, int]]:
-        """(key, pid) of each program that was started and not forgotten."""
+    async def known(self) -> Sequence[Known]:
+        """Each program that was started and not forgotten."""
+        ...
+
+    async def survivors(self) -> Mapping[bytes, Sequence[Survivor]]:
+        """By key, what lives of the trees of programs that have ended. One look at all of /proc."""
         ...
 
     async def forget(self, key: bytes) -> None:
-        """Drop what is kept of an ended program."""
+        """Drop what is kept of an ended program. What it left behind lives on, unlisted."""
         ...
 
     async def aclose(self) -> None:

@@ -16,9 +16,21 @@ from typing import TypeVar
 import anyio
 from anyio import from_thread
 
+from sidecar.errors import CallError, Code, Invalid
 from sidecar.hands.beneath import Beneath
 from sidecar.hands.environment import Environment, base_environment
-from sidecar.hands.interface import Exit, FileStat, Listing, OpenMode, Path, Program, Running
+from sidecar.hands.interface import (
+    Exit,
+    FileStat,
+    Known,
+    Listing,
+    OpenMode,
+    Path,
+    Program,
+    Running,
+    Survivor,
+    Target,
+)
 from sidecar.hands.paths import Paths
 from sidecar.hands.programs import Programs
 from sidecar.hands.removal import remove
@@ -35,6 +47,7 @@ class LocalHands:
     """See `interface.Hands`. Made by `open_root`."""
 
     form = "in-process"
+    trust = "shared"
 
     def __init__(self, beneath: Beneath, environment: dict[bytes, bytes], umask: int) -> None:
         self._beneath = beneath
@@ -121,8 +134,17 @@ class LocalHands:
     async def spawn(self, program: Program, *, key: bytes) -> Running:
         return await self._programs.spawn(program, key=key)
 
-    async def signal(self, key: bytes, number: int) -> None:
-        self._programs.signal(key, number)
+    async def take(self, key: bytes) -> Running:
+        raise CallError(Code.UNSUPPORTED, "hands in the process of core ends with it")
+
+    async def end_input(self, key: bytes) -> None:
+        """Nothing to do: core has the only copy."""
+
+    async def resize(self, key: bytes, *, rows: int, cols: int) -> None:
+        raise Invalid("the program has no terminal")
+
+    async def signal(self, key: bytes, number: int, to: Target = Target.GROUP) -> None:
+        self._programs.signal(key, number, to)
 
     async def kill(self, key: bytes, *, grace: float) -> None:
         await self._programs.kill(key, grace=grace)
@@ -130,8 +152,11 @@ class LocalHands:
     async def wait(self, key: bytes) -> Exit:
         return await self._programs.wait(key)
 
-    async def running(self) -> Sequence[tuple[bytes, int]]:
+    async def known(self) -> Sequence[Known]:
         return self._programs.known()
+
+    async def survivors(self) -> Mapping[bytes, Sequence[Survivor]]:
+        return await self._programs.survivors()
 
     async def forget(self, key: bytes) -> None:
         self._programs.forget(key)

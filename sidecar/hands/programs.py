@@ -26,7 +26,7 @@ import anyio
 
 from sidecar.errors import CallError, Code, Invalid, LimitExceeded, Started, from_os_error
 from sidecar.hands import sessions
-from sidecar.hands.interface import Exit, Path, Program, Running
+from sidecar.hands.interface import Exit, Known, Path, Program, Running, Survivor, Target
 from sidecar.hands.paths import Paths
 from sidecar.hands.spawn import Child, Command, command_of, explain, start
 from sidecar.hands.threads import Threads
@@ -46,6 +46,7 @@ class _Record:
 
     key: bytes
     pid: int
+    start_time: int
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     exit: Exit | None = None
     pidfd: int | None = None
@@ -80,11 +81,11 @@ class Programs:
             child = await self._start_in(program.cwd, command)
         finally:
             self._starting.remove(key)
-        record = self._running[key] = _Record(key, child.pid)
+        record = self._running[key] = _Record(key, child.pid, child.start_time)
         self._watch(record)
         return Running(child.pid, child.start_time, child.stdin, child.stdout, child.stderr)
 
-    def signal(self, key: bytes, number: int) -> None:
+    def signal(self, key: bytes, number: int, to: Target) -> None:
         if number not in signal.valid_signals():
             raise Invalid(f"{number} is no signal")
         record = self._find(key)
@@ -106,9 +107,13 @@ class Programs:
             )
         return record.exit
 
-    def known(self) -> list[tuple[bytes, int]]:
-        """(key, pid) of each program, ended ones first."""
-        return [(r.key, r.pid) for r in (*self._ended.values(), *self._running.values())]
+    def known(self) -> list[Known]:
+        """Each program, ended ones first."""
+        records = (*self._ended.values(), *self._running.values())
+        return [Known(r.key, r.pid, r.start_time, r.was_reaped, False) for r in records]
+
+    async def survivors(self) -> dict[bytes, list[Survivor]]:
+        return {}
 
     def forget(self, key: bytes) -> None:
         if key in self._running or key in self._starting:

@@ -11,7 +11,18 @@ absolute path below the workspace is accepted.
     command         effect  answer
     sidecar.info    read    version, run, form, trust, limits, channel, counts, capabilities
     sidecar.ping    read    {"pong": what came, "time_ms": ...}
-    exec.run        exec    {"status" | "signal", "stdout", "stderr", "duration", ...}
+    exec.run        exec    {"status" | "signal", "stdout", "stderr", ...}; streams 0 1 2
+    exec.start      exec    {"exec": id, "pid"}
+    exec.attach     read    as exec.run, or {"state": "running", ...}; streams 0 1 2
+    exec.read       read    {"data", "offset", "size", "dropped", "ended"}
+    exec.wait       read    as exec.run, without the output
+    exec.list       read    {"processes": [...]}
+    exec.input      exec    {"taken": bytes}
+    exec.resize     exec    {"offset": of the output at that moment}
+    exec.signal     exec    {}
+    exec.kill       exec    as exec.wait
+    shell.start     exec    {"exec": id, "pid"}
+    shell.run       exec    {"status", "cwd", "stdout", "duration"}, stream 1
     files.read      read    {"size", "offset", "length", "etag", "content"?}, stream 3
     files.write     write   {"size", "sha256", "etag", "mode"}
     files.list      read    {"entries": [...], "next": name | absent}
@@ -24,7 +35,7 @@ absolute path below the workspace is accepted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -55,11 +66,37 @@ class Ping(Arguments):
     payload: Annotated[bytes, Field(max_length=16 * 1024)] = b""
 
 
-class ExecRun(Arguments):
-    """Run a program and answer when it ends. `argv` or `shell`, not both.
+Id = Annotated[bytes, Field(min_length=16, max_length=16)]
+Grace = Annotated[float, Field(ge=0, le=60)]
+Cells = Annotated[int, Field(ge=1, le=65535)]
 
-    With `live` the output is sent as streams 1 and 2 while the program runs. Without it, up
-    to 64 KiB of each stand in the result, and what is larger becomes a stream.
+
+class TerminalArguments(Arguments):
+    """A terminal in place of pipes: its size, and what TERM says of it."""
+
+    rows: Cells = 24
+    cols: Cells = 80
+    term: Annotated[str, Field(min_length=1, max_length=64)] = "xterm-256color"
+
+
+class LimitsArguments(Arguments):
+    """Resource limits of each process of the program (setrlimit(2)); absent: ours."""
+
+    memory: Annotated[int, Field(ge=1 << 20, lt=1 << 62)] | None = None
+    processes: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
+    files: Annotated[int, Field(ge=3, lt=1 << 31)] | None = None
+    cpu: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
+
+
+class ProgramArguments(Arguments):
+    """What every program starts with. `argv` or `shell`, not both.
+
+    `timeout` counts from the start, `idle_timeout` from the last byte in or out; what fires
+    first ends the program: TERM, and KILL after `grace`, to everything that it started. With
+    `daemons` at `end` the same happens to what a program leaves behind when it ends by itself;
+    with `leave` that lives on and stays listed.
+
+    `stdin`: none, the bytes themselves, or `stream`: open until it is ended.
     """
 
     argv: Annotated[list[Word], Field(min_length=1, max_length=65536)] | None = None
@@ -67,17 +104,114 @@ class ExecRun(Arguments):
     cwd: Path | None = None
     env: dict[str, Text] = Field(default_factory=dict)
     unset: list[str] = Field(default_factory=list)
+    base: Literal["default", "clean", "empty"] = "default"
     stdin: Literal["none", "stream"] | Annotated[bytes, Field(max_length=ANSWER_BYTES)] = "none"
+    terminal: TerminalArguments | None = None
+    limits: LimitsArguments | None = None
     timeout: Seconds | None = None
-    grace: Annotated[float, Field(ge=0, le=60)] = 5.0
-    live: bool = True
+    idle_timeout: Seconds | None = None
+    grace: Grace = 5.0
+    daemons: Literal["leave", "end"] = "leave"
     on_full: Literal["drop", "hold"] = "drop"
 
     @model_validator(mode="after")
-    def _one_program(self) -> ExecRun:
+    def _one_program(self) -> Self:
         if (self.argv is None) == (self.shell is None):
             raise ValueError("exactly one of argv and shell is expected")
         return self
+
+
+class ExecRun(ProgramArguments):
+    """Run a program and answer when it ends; cancelling kills it and all that it started.
+
+    With `live` the output is sent as streams 1 and 2 while the program runs. Without it, up
+    to 64 KiB of each stand in the result, and what is larger becomes a stream.
+    """
+
+    live: bool = True
+
+
+class ExecStart(ProgramArguments):
+    """Start a program that lives on without its caller. Its exec id is the id of this call."""
+
+
+class Exec(Arguments):
+    """Which program: the exec id that `exec.start` (or the call id that `exec.run`) had."""
+
+    exec: Id
+
+
+class ExecAttach(Exec):
+    """Read a program's output from any offset, and with `input` write to it as stream 0.
+
+    The answer comes when the program has ended and the output was sent; without `follow` the
+    streams end with what was printed until now. `stdout` and `stderr` are the offsets to begin
+    at; None leaves that output out. Of the controller that started the program, the latest
+    reader sets its pace. An end of stream 0 is the end of the program's input; a detached
+    reader's is not.
+    """
+
+    stdout: Size | None = 0
+    stderr: Size | None = 0
+    follow: bool = True
+    input: bool = False
+
+
+class ExecRead(Exec):
+    """Some bytes of a program's output, in the answer itself."""
+
+    n: Literal[1, 2] = 1
+    offset: Size = 0
+    length: Annotated[int, Field(ge=1, le=ANSWER_BYTES // 2)] = ANSWER_BYTES // 2
+
+
+class ExecInput(Exec):
+    """Bytes for a program's input. `end` is its end; a terminal has none: send Ctrl-D."""
+
+    data: Annotated[bytes, Field(max_length=ANSWER_BYTES)] = b""
+    end: bool = False
+
+
+class ExecResize(Exec):
+    """A new size for a program's terminal."""
+
+    rows: Cells
+    cols: Cells
+
+
+class ExecSignal(Exec):
+    """A signal by name (`TERM`, `SIGTERM`) or number."""
+
+    signal: Annotated[str, Field(min_length=1, max_length=16)] | int
+    to: Literal["program", "group", "foreground", "tree"] = "group"
+
+
+class ExecKill(Exec):
+    """TERM, then KILL after `grace`, to the program and everything that it started."""
+
+    grace: Grace = 5.0
+
+
+class ShellStart(Arguments):
+    """A shell whose working directory and variables live from command to command."""
+
+    cwd: Path | None = None
+    env: dict[str, Text] = Field(default_factory=dict)
+    unset: list[str] = Field(default_factory=list)
+    base: Literal["default", "clean", "empty"] = "default"
+    terminal: TerminalArguments = Field(default_factory=TerminalArguments)
+    limits: LimitsArguments | None = None
+
+
+class ShellRun(Exec):
+    """One command line, in the shell that `shell.start` made; one at a time.
+
+    A command that outlives `timeout` is ended, and the shell stays, unless it hangs itself.
+    """
+
+    command: Text
+    timeout: Seconds | None = None
+    grace: Grace = 5.0
 
 
 class FilesRead(Arguments):
@@ -174,6 +308,17 @@ CATALOGUE: dict[str, Command] = {
         Command("sidecar.info", Nothing, Effect.READ),
         Command("sidecar.ping", Ping, Effect.READ),
         Command("exec.run", ExecRun, Effect.EXEC, sends=(1, 2), receives=(0,)),
+        Command("exec.start", ExecStart, Effect.EXEC),
+        Command("exec.attach", ExecAttach, Effect.READ, sends=(1, 2), receives=(0,)),
+        Command("exec.read", ExecRead, Effect.READ),
+        Command("exec.wait", Exec, Effect.READ),
+        Command("exec.list", Nothing, Effect.READ),
+        Command("exec.input", ExecInput, Effect.EXEC),
+        Command("exec.resize", ExecResize, Effect.EXEC),
+        Command("exec.signal", ExecSignal, Effect.EXEC),
+        Command("exec.kill", ExecKill, Effect.EXEC),
+        Command("shell.start", ShellStart, Effect.EXEC),
+        Command("shell.run", ShellRun, Effect.EXEC, sends=(1,)),
         Command("files.read", FilesRead, Effect.READ, sends=(3,)),
         Command("files.write", FilesWrite, Effect.WRITE, receives=(3,)),
         Command("files.list", FilesList, Effect.READ),

@@ -17,4 +17,14 @@ class Effect(StrEnum):
 
 # Running one of these twice leaves what running it once leaves. Not so `files.write`: what
 # somebody else wrote in between would be gone.
-REPEATABLE = frozenset({"sidecar.info", "sidecar.ping", "files.read", "files.list", "files.stat"})
+REPEATABLE = frozenset(
+    {
+        "sidecar.info",
+        "sidecar.ping",
+        "exec.read",
+        "exec.list",
+        "files.read",
+        "files.list",
+        "files.stat",
+    }
+)

@@ -175,6 +175,7 @@ async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
     await ctx.started()
     began = ctx.means.clock.now()
     running = await ctx.hands.spawn(program, key=ctx.id)
+    assert running.stderr is not None, "it has pipes"
     outputs = [
         Output(ctx, STDOUT, running.stdout, arguments),
         Output(ctx, STDERR, running.stderr, arguments),

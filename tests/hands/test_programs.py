@@ -191,7 +191,7 @@ async def test_a_working_directory_that_is_none_starts_nothing(
     with pytest.raises(CallError) as caught:
         await hands.spawn(Program(argv=["true"], cwd=cwd), key=KEY)
     assert (caught.value.code, caught.value.started) == (code, Started.NO)
-    assert await hands.running() == []
+    assert await hands.known() == []
 
 
 async def test_the_environment_is_the_base_with_changes(root: Path) -> None:
@@ -301,7 +301,7 @@ async def test_what_cannot_be_run_says_why(
         await hands.spawn(program, key=KEY)
     assert (caught.value.code, caught.value.started) == (code, Started.NO)
     assert words in caught.value.message
-    assert await hands.running() == []
+    assert await hands.known() == []
 
 
 async def test_a_program_without_a_loader_says_so(hands: LocalHands, root: Path) -> None:
@@ -345,7 +345,7 @@ async def test_without_descriptors_nothing_starts_and_none_is_lost(
     with pytest.raises(CallError) as caught:
         await hands.spawn(Program(argv=["cat"], stdin=True), key=KEY)
     assert caught.value.code == Code.LIMIT
-    assert await hands.running() == []
+    assert await hands.known() == []
 
 
 async def test_a_key_is_used_once(hands: LocalHands) -> None:
@@ -383,9 +383,9 @@ async def test_any_number_may_wait_also_after_the_end(hands: LocalHands) -> None
     await wait()
     assert exits == [exits[0]] * 4
     assert exits[0].signal == 2
-    assert await hands.running() == [(KEY, running.pid)]
+    assert [(p.key, p.pid) for p in await hands.known()] == [(KEY, running.pid)]
     await hands.forget(KEY)
-    assert await hands.running() == []
+    assert await hands.known() == []
 
 
 async def test_an_unknown_key_is_not_found(hands: LocalHands) -> None:
@@ -515,7 +515,7 @@ async def test_the_oldest_ended_programs_are_forgotten(
     for key in (b"1", b"2", b"3"):
         await hands.spawn(Program(argv=["true"]), key=key)
         await hands.wait(key)
-    assert [key for key, _ in await hands.running()] == [b"2", b"3"]
+    assert [program.key for program in await hands.known()] == [b"2", b"3"]
 
 
 async def test_one_program_too_many_is_a_limit(
@@ -540,7 +540,7 @@ async def test_two_hundred_programs_leave_nothing(hands: LocalHands) -> None:
         async with anyio.create_task_group() as tasks:
             for number in range(batch, batch + 20):
                 tasks.start_soon(one, number)
-    assert await hands.running() == []
+    assert await hands.known() == []
     assert threading.active_count() <= threads
     # `nothing_is_left_behind` looks for descriptors and zombies.
 
@@ -578,7 +578,7 @@ async def test_a_cancelled_spawn_starts_nothing(
         async with asyncio.timeout(0.01):
             await hands.spawn(Program(argv=["touch", "here"], cwd="folder"), key=KEY)
     may_go_on.set()
-    assert await hands.running() == []
+    assert await hands.known() == []
     monkeypatch.undo()
     await hands.spawn(Program(argv=["true"], cwd="folder"), key=KEY)  # the key is free again
     await hands.wait(KEY)
