@@ -18,4 +18,5 @@ def bound_commands() -> dict[str, Bound]:
     return {
         name: Bound(name, command.effect, command.parse, HANDLERS[name])
         for name, command in CATALOGUE.items()
+        if name in HANDLERS
     }
