@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 
 from sidecar.allocator import tune_malloc
-from tests.bench import beside, events, files, life, programs
+from tests.bench import beside, contest, events, files, life, programs
 from tests.bench.measure import MIB, TINY, Scale
 from tests.bench.report import Row, document, table
 
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "exec": programs.exec_true,
     "spawn": programs.spawn_inside,
     "output": programs.output,
+    "programs": contest.programs,
     "files": files.transfer,
     "memory": files.memory,
     "codecs": files.codecs,

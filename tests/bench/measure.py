@@ -33,6 +33,8 @@ class Scale:
     ballast: int = 250 * MIB
     idle: float = 10.0  # seconds of watching a process that does nothing
     beside: float = 3.0  # seconds of measuring latency, in each round
+    at_once: int = 200  # programs
+    may_install: bool = True  # a peer to compare with, from the package index
 
 
 TINY = Scale(
@@ -45,6 +47,8 @@ TINY = Scale(
     ballast=MIB,
     idle=0.2,
     beside=0.1,
+    at_once=4,
+    may_install=False,
 )
 
 

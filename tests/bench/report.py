@@ -35,11 +35,12 @@ def at_least(limit: float) -> Goal:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One thing that was measured. Without a `unit`, `value` is a ratio within one run; `sides`
-    are the medians behind it, which mean nothing on another machine."""
+    are the medians behind it, which mean nothing on another machine. What could not be measured
+    has no value, and `what` says why."""
 
     bench: str
     what: str
-    value: float
+    value: float | None
     goal: Goal | None = None
     unit: str = ""
     sides: dict[str, str] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        if self.goal is None:
+        if self.goal is None or self.value is None:
             return ""
         return "holds" if self.goal.holds(self.value) else "MISSED"
 
@@ -66,7 +67,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     behind = ", ".join(f"{name} {value}" for name, value in row.sides.items())
-    value = f"{row.value:.3g} {row.unit}".strip()
+    value = "" if row.value is None else f"{row.value:.3g} {row.unit}".strip()
     goal = "" if row.goal is None else str(row.goal)
     return row.bench, row.what, value, goal, row.verdict, str(row.rounds), behind
 

@@ -34,15 +34,21 @@ SIDECAR = ("-m", "sidecar", "run")
 
 @contextmanager
 def process(
-    *arguments: str, environment: dict[str, str] | None = None
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    python: str = sys.executable,
+    quiet: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
-    """`python ARGUMENTS` with pipes for standard input and output; ended with the block."""
+    """`python ARGUMENTS` with pipes for standard input and output; ended with the block.
+
+    What a `quiet` one prints goes nowhere."""
     child = subprocess.Popen(
-        [sys.executable, *arguments],
+        [python, *arguments],
         cwd=ROOT,
         env={**_inherited(), "PYTHONPATH": str(ROOT), **(environment or {})},
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL if quiet else subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
         text=True,
     )
     try:
