@@ -1,0 +1,41 @@
+"""What /proc says of processes (proc(5)): who lives, and what one holds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def alive_with(word: str) -> list[int]:
+    """Processes that have `word` among their arguments. A zombie has none any more."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if word.encode() in arguments:
+            found.append(int(folder.name))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a process holds that could leak."""
+
+    descriptors: int
+    children: int  # running ones and zombies
+    threads: int
+    resident: int  # bytes
+
+
+def held(pid: int) -> Held:
+    folder = Path(f"/proc/{pid}")
+    tasks = list((folder / "task").iterdir())
+    return Held(
+        descriptors=len(os.listdir(folder / "fd")),
+        children=sum(len((task / "children").read_text().split()) for task in tasks),
+        threads=len(tasks),
+        resident=int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
+    )
