@@ -95,7 +95,8 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
 
 
 _DEFAULTS = Settings()
-_ALSO = {"SIDECAR_PROFILE", "SIDECAR_TEST_NO_SKIP"}  # read by the other verbs and by tests
+# Read by the other verbs and by tests; and the mark of a program that a sidecar started.
+_ALSO = {"SIDECAR_PROFILE", "SIDECAR_TEST_NO_SKIP", "SIDECAR_EXEC_ID"}
 
 
 def _unknown(environ: Mapping[str, str], known: Mapping[str, Any]) -> list[str]:

@@ -33,12 +33,12 @@ def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
     """Blocking calls of our code on the event loop raise `BlockingError`, in every test.
 
     Descriptors and sockets in non-blocking mode are left alone by blockbuster itself. Two
-    exemptions: anyio looks at the path of a Unix socket before it binds, once; and `Popen` waits
-    on a pipe until its child has called exec. That costs about 0.2 ms (vfork: the parent stands
-    still for that time anyway), less than a hop to a thread, so programs are spawned on the loop.
+    exemptions: anyio looks at the path of a Unix socket before it binds, once; and a program's
+    file is looked for just before it is run, which waits for the same directories (and for exec
+    itself, 0.2 ms with vfork): less than a hop to a thread, so programs are spawned on the loop.
     """
     detector = BlockBuster(["sidecar"])
-    detector.functions["os.read"].can_block_in("/subprocess.py", {"_execute_child"})
+    detector.functions["os.stat"].can_block_in("/hands/spawn.py", {"_spawn"})
     detector.functions["os.stat"].can_block_in("/_sockets.py", {"setup_unix_local_socket"})
     detector.activate()
     yield detector

@@ -3,7 +3,7 @@
 `clean` holds what a login would set and nothing else; `inherited` is our own environment. From
 neither does a program learn a variable that begins with SIDECAR_: those are our settings, and
 some lead to tokens. PWD and OLDPWD are left out too, because a program has a working directory
-of its own and shells trust PWD.
+of its own and shells trust PWD. The one SIDECAR_ variable that each program gets is the mark.
 """
 
 from __future__ import annotations
@@ -13,13 +13,27 @@ import pwd
 from collections.abc import Mapping
 from typing import Literal
 
+from sidecar.hands.interface import Base
+
 Environment = Literal["clean", "inherited"]
 
+MARK = b"SIDECAR_EXEC_ID"  # a program's key in hex, inherited by all that it starts
 DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What is ours is passed on; where a default stands, a program always gets the variable.
 _OPTIONAL = (b"LC_ALL", b"LC_CTYPE", b"TZ", b"TMPDIR")
 _NEVER = (b"PWD", b"OLDPWD")
 _OURS = b"SIDECAR_"
+
+
+def base_environments(
+    default: Environment, own: Mapping[bytes, bytes]
+) -> dict[Base, dict[bytes, bytes]]:
+    """What programs may be built on; `own` is our environment (`os.environb`)."""
+    return {
+        Base.DEFAULT: base_environment(default, own),
+        Base.CLEAN: base_environment("clean", own),
+        Base.EMPTY: {},
+    }
 
 
 def base_environment(kind: Environment, own: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

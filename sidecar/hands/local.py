@@ -16,10 +16,11 @@ from typing import TypeVar
 import anyio
 from anyio import from_thread
 
-from sidecar.errors import CallError, Code, Invalid
+from sidecar.errors import CallError, Code
 from sidecar.hands.beneath import Beneath
-from sidecar.hands.environment import Environment, base_environment
+from sidecar.hands.environment import Environment, base_environments
 from sidecar.hands.interface import (
+    Base,
     Exit,
     FileStat,
     Known,
@@ -49,12 +50,14 @@ class LocalHands:
     form = "in-process"
     trust = "shared"
 
-    def __init__(self, beneath: Beneath, environment: dict[bytes, bytes], umask: int) -> None:
+    def __init__(
+        self, beneath: Beneath, environments: Mapping[Base, dict[bytes, bytes]], umask: int
+    ) -> None:
         self._beneath = beneath
         self._umask = umask
         self._threads = Threads()
         self._paths = Paths(beneath)
-        self._programs = Programs(self._paths, self._threads, beneath.root, environment)
+        self._programs = Programs(self._paths, self._threads, beneath.root, environments)
         self._uploads: set[LocalUpload] = set()
         self._is_closed = False
 
@@ -69,10 +72,10 @@ class LocalHands:
         kernel, True requires it, False does without.
         """
         threads = Threads(1)
-        base = await threads.run(base_environment, environment, os.environb)
+        bases = await threads.run(base_environments, environment, os.environb)
         umask = await threads.run(_read_umask)
         open_beneath = partial(Beneath, root, use_openat2=openat2)
-        hands = cls(await threads.make(Beneath.close, open_beneath), base, umask)
+        hands = cls(await threads.make(Beneath.close, open_beneath), bases, umask)
         try:
             yield hands
         finally:
@@ -141,7 +144,7 @@ class LocalHands:
         """Nothing to do: core has the only copy."""
 
     async def resize(self, key: bytes, *, rows: int, cols: int) -> None:
-        raise Invalid("the program has no terminal")
+        self._programs.resize(key, rows, cols)
 
     async def signal(self, key: bytes, number: int, to: Target = Target.GROUP) -> None:
         self._programs.signal(key, number, to)

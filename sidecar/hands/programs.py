@@ -18,6 +18,7 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,10 +26,13 @@ from functools import partial
 import anyio
 
 from sidecar.errors import CallError, Code, Invalid, LimitExceeded, Started, from_os_error
-from sidecar.hands import sessions
-from sidecar.hands.interface import Exit, Known, Path, Program, Running, Survivor, Target
+from sidecar.hands import sessions, terminal
+from sidecar.hands.command import Command, command_of
+from sidecar.hands.interface import Base, Exit, Known, Path, Program, Running, Survivor, Target
 from sidecar.hands.paths import Paths
-from sidecar.hands.spawn import Child, Command, command_of, explain, start
+from sidecar.hands.refusal import explain
+from sidecar.hands.restraint import restrain
+from sidecar.hands.spawn import Child, start
 from sidecar.hands.threads import Threads
 
 MAX_RUNNING = 1024  # programs at once; one more answers `limit`
@@ -50,6 +54,8 @@ class _Record:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     exit: Exit | None = None
     pidfd: int | None = None
+    has_terminal: bool = False
+    master: int | None = None  # of its terminal, until it was reaped
     has_survivors: bool = False  # others in its group when it was reaped
 
     @property
@@ -61,12 +67,16 @@ class Programs:
     """The programs that were started and not forgotten."""
 
     def __init__(
-        self, paths: Paths, threads: Threads, root: int, environment: dict[bytes, bytes]
+        self,
+        paths: Paths,
+        threads: Threads,
+        root: int,
+        environments: Mapping[Base, dict[bytes, bytes]],
     ) -> None:
         self._paths = paths
         self._threads = threads
         self._root = root
-        self._environment = environment
+        self._environments = environments
         self._starting: set[bytes] = set()
         self._running: dict[bytes, _Record] = {}
         self._ended: dict[bytes, _Record] = {}  # oldest first
@@ -74,7 +84,7 @@ class Programs:
         self._is_closed = False
 
     async def spawn(self, program: Program, *, key: bytes) -> Running:
-        command = command_of(program, self._environment)
+        command = command_of(program, self._environments, key)
         self._check_room(key)
         self._starting.add(key)
         try:
@@ -82,14 +92,36 @@ class Programs:
         finally:
             self._starting.remove(key)
         record = self._running[key] = _Record(key, child.pid, child.start_time)
-        self._watch(record)
-        return Running(child.pid, child.start_time, child.stdin, child.stdout, child.stderr)
+        try:
+            self._restrain(child, command)
+        finally:
+            self._watch(record)
+        ends = child.ends
+        record.master, record.has_terminal = ends.master, ends.master is not None
+        return Running(
+            child.pid, child.start_time, ends.stdin, ends.stdout, ends.stderr, ends.control
+        )
+
+    def resize(self, key: bytes, rows: int, cols: int) -> None:
+        """Nothing happens to the terminal of a program that was reaped."""
+        record = self._find(key)
+        if not record.has_terminal:
+            raise Invalid("the program has no terminal")
+        terminal.check_size(rows, cols)
+        if record.master is not None:
+            terminal.resize(record.master, rows, cols)
 
     def signal(self, key: bytes, number: int, to: Target) -> None:
         if number not in signal.valid_signals():
             raise Invalid(f"{number} is no signal")
         record = self._find(key)
-        if not record.was_reaped:
+        if to is Target.FOREGROUND and not record.has_terminal:
+            raise Invalid("the program has no terminal")
+        if record.was_reaped:
+            return
+        if to is Target.FOREGROUND and record.master is not None:
+            terminal.signal_foreground(record.master, number)
+        else:
             _signal_group(record, number)
 
     async def kill(self, key: bytes, *, grace: float) -> None:
@@ -110,7 +142,7 @@ class Programs:
     def known(self) -> list[Known]:
         """Each program, ended ones first."""
         records = (*self._ended.values(), *self._running.values())
-        return [Known(r.key, r.pid, r.start_time, r.was_reaped, False) for r in records]
+        return [Known(r.key, r.pid, r.start_time, r.was_reaped, r.has_terminal) for r in records]
 
     async def survivors(self) -> dict[bytes, list[Survivor]]:
         return {}
@@ -129,7 +161,7 @@ class Programs:
                 for record in records:
                     kills.start_soon(self._kill, record, CLOSE_GRACE)
         for record in records:
-            self._unwatch(record)
+            self._release(record)
 
     # Starting ----------------------------------------------------------------------------
 
@@ -159,6 +191,15 @@ class Programs:
         except OSError as error:
             raise await self._threads.run(explain, error, command, directory) from None
 
+    def _restrain(self, child: Child, command: Command) -> None:
+        try:
+            restrain(child.pid, command.restraints)
+        except OSError as error:
+            with suppress(OSError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.ends.close()
+            raise from_os_error(error, "limits", started=Started.YES) from None
+
     # Ending ------------------------------------------------------------------------------
 
     def _watch(self, record: _Record) -> None:
@@ -169,11 +210,14 @@ class Programs:
         else:
             self._loop.add_reader(record.pidfd, self._reap, record)
 
-    def _unwatch(self, record: _Record) -> None:
+    def _release(self, record: _Record) -> None:
         if record.pidfd is not None:
             self._loop.remove_reader(record.pidfd)
             os.close(record.pidfd)
             record.pidfd = None
+        if record.master is not None:
+            os.close(record.master)
+            record.master = None
 
     def _wait_in_thread(self, record: _Record) -> None:
         with suppress(ChildProcessError):
@@ -201,7 +245,7 @@ class Programs:
             )
         # The id may be given out again from here on, unless somebody is left to use it.
         record.has_survivors = sessions.group_exists(record.pid)
-        self._unwatch(record)
+        self._release(record)
         self._remember(record)
         record.ended.set()
 
