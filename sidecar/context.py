@@ -9,28 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sidecar.clock import Clock
 from sidecar.errors import CallError, Code
 from sidecar.hands.interface import Hands
+from sidecar.journal import Emit
 from sidecar.policy import Policy
+from sidecar.processes.table import Processes
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.limits import HOLD_TIME, STREAM_CREDIT
+from sidecar.protocol.limits import STREAM_CREDIT
 from sidecar.protocol.names import Scope
 from sidecar.protocol.streams import ReceiveStream, SendStream
-from sidecar.spool import SpoolBudget
 from sidecar.streaming import Receiver, Sender, Source
 
 if TYPE_CHECKING:
     from sidecar.protocol.attach import Attachment
-
-
-class Emit(Protocol):
-    """Appends an event to the journal; its sequence number."""
-
-    def __call__(self, name: str, data: Any, *, call: bytes | None = None) -> int: ...
 
 
 @dataclass(slots=True)
@@ -43,10 +37,8 @@ class Means:
     emit: Emit
     wake: Callable[[], None]  # the channel has something to send
     wake_soon: Callable[[], None]  # it has something that may wait for company, 20 ms at most
-    state_folder: Path  # for spools
-    spools: SpoolBudget
+    processes: Processes
     facts: Callable[[], Mapping[str, Any]]  # what `sidecar.info` answers
-    hold_time: float = HOLD_TIME  # seconds that a full spool waits for a silent owner
 
 
 @dataclass(slots=True, eq=False)
@@ -79,15 +71,22 @@ class CallContext:
         and it is never run again by itself."""
         await self.on_started()
 
-    def send(self, n: int, source: Source) -> Sender:
-        """Begin to send stream `n` from `source`. Raises `needs_attachment` for a caller that
-        has no attachment to send a stream to."""
+    @property
+    def controller(self) -> str | None:
+        """Who asked last, by its own name; None for a stateless caller."""
+        return None if self.caller is None else self.caller.controller
+
+    def send(self, n: int, source: Source, *, start: int = 0) -> Sender:
+        """Begin to send stream `n` from `source`, its bytes from `start` on.
+
+        Raises `needs_attachment` for a caller that has no attachment to send a stream to.
+        """
         if not self.credit and self.caller is None:
             raise CallError(
                 Code.NEEDS_ATTACHMENT,
                 f"{self.command} answers with a stream: attach and call again",
             )
-        stream = SendStream(self.id, n, limit=self.credit)
+        stream = SendStream(self.id, n, limit=start + self.credit, start=start)
         sender = Sender(stream, source, clock=self.means.clock, wake=self.means.wake)
         self.senders[n] = sender
         if self.caller is not None:

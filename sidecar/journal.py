@@ -12,11 +12,17 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from sidecar.bell import Bell
 from sidecar.protocol.journal import Batch, Gap, JournalProtocol
 from sidecar.protocol.limits import MEMORY_JOURNAL_BYTES, MEMORY_JOURNAL_EVENTS
+
+
+class Emit(Protocol):
+    """Appends an event to the journal; its sequence number."""
+
+    def __call__(self, name: str, data: Any, *, call: bytes | None = None) -> int: ...
 
 
 class Journal(Protocol):

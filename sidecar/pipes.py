@@ -166,25 +166,58 @@ class PipeReader:
 
 
 class PipeWriter:
-    """Feeds a program's standard input; closing it is the end of input."""
+    """Feeds a program's input and owns the descriptor. One task writes at a time."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, on_data: Callable[[], None]) -> None:
         self._fd: int | None = fd
+        self._loop = asyncio.get_running_loop()
+        self._ready = Bell()
+        self._on_data = on_data
 
-    async def write(self, data: bytes) -> bool:
-        """Write all of `data`, waiting as long as the program does not read. False once the
-        program has closed its end: nobody wants the rest."""
-        view = memoryview(data)
-        while view and self._fd is not None:
-            try:
-                view = view[os.write(self._fd, view) :]
-            except (BlockingIOError, InterruptedError):
-                await anyio.wait_writable(self._fd)
-            except BrokenPipeError:
-                self.close()
+    @property
+    def is_open(self) -> bool:
+        """False once it was closed, here or by the program."""
         return self._fd is not None
 
+    def write_at_once(self, data: bytes) -> bytes:
+        """Write what the pipe takes without waiting; the rest, of which nobody may want any."""
+        if self._fd is None:
+            return data
+        try:
+            size = os.write(self._fd, data)
+        except (BlockingIOError, InterruptedError):
+            return data
+        except OSError:  # EPIPE; of a terminal EIO
+            self.close()
+            return data
+        self._on_data()
+        return data[size:]
+
+    async def write(self, data: bytes) -> int:
+        """Write all of `data`, waiting as long as the program does not read; how many bytes went
+        in before it was closed. Cancelling may leave a part written."""
+        left = data
+        while left:
+            before = len(left)
+            left = self.write_at_once(left)
+            if self._fd is None:
+                break
+            if len(left) == before:
+                await self._wait_room(self._fd)
+        return len(data) - len(left)
+
+    async def _wait_room(self, fd: int) -> None:
+        self._loop.add_writer(fd, self._ready.ring)
+        try:
+            await self._ready.wait()
+        finally:
+            if self._fd is not None:  # else `close` did so, and the number may be another's
+                self._loop.remove_writer(fd)
+
     def close(self) -> None:
+        """The end of input. Who waits in `write` is told; harmless when repeated."""
         if self._fd is not None:
+            self._loop.remove_writer(self._fd)
             os.close(self._fd)
             self._fd = None
+            self._ready.ring()

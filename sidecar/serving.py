@@ -21,9 +21,9 @@ from sidecar.hands.local import LocalHands
 from sidecar.localsocket import LocalSocket
 from sidecar.parts import Parts, facts, health_of
 from sidecar.policy import Policy
+from sidecar.processes.table import Processes
 from sidecar.reaper import reap_strangers
 from sidecar.receipts import MemoryReceipts
-from sidecar.spool import SpoolBudget
 
 
 async def serve(parts: Parts, stack: AsyncExitStack) -> None:
@@ -51,8 +51,7 @@ def complete(parts: Parts, hands: LocalHands) -> None:
         emit=parts.emit,
         wake=parts.exchange.wake,
         wake_soon=parts.exchange.wake_soon,
-        state_folder=parts.folder,
-        spools=SpoolBudget(),
+        processes=Processes(hands, parts.clock, state_folder=parts.folder, emit=parts.emit),
         facts=lambda: facts(parts),
     )
     parts.dispatcher = Dispatcher(
@@ -65,8 +64,11 @@ def complete(parts: Parts, hands: LocalHands) -> None:
 
 
 async def take_calls(parts: Parts) -> None:
-    """Until cancelled; those that came early are first. They wait for the catalogue."""
-    async with anyio.create_task_group() as group:
+    """Until cancelled; those that came early are first. They wait for the catalogue.
+
+    Calls end before the table of programs does: their cleaning up needs it.
+    """
+    async with parts.means.processes.running(), anyio.create_task_group() as group:
         await group.start(parts.dispatcher.run)
         parts.exchange.begin(parts.dispatcher)
         bound_commands = await anyio.to_thread.run_sync(_load_catalogue)

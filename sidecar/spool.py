@@ -98,6 +98,7 @@ class Spool:
         filter: Filter | None = None,
     ) -> None:
         self.disk_error: str | None = None  # the latest, as in "ENOSPC"
+        self.grown = Bell()  # whoever waits for more looks again
         self._folder = folder
         self._clock = clock
         self._budget = budget
@@ -110,7 +111,6 @@ class Spool:
         self._reserved = 0
         self._may_grow = True
         self._is_open = True
-        self._grown = Bell()
         self._room = Bell()
         self._reserve()
 
@@ -175,7 +175,7 @@ class Spool:
             start = place.offset - begin
             self._store(place, view[start : start + place.size])
         self._reserve()
-        self._grown.ring()
+        self.grown.ring()
 
     @staticmethod
     def _filtered(data: bytes, filter: Filter) -> bytes:
@@ -220,7 +220,7 @@ class Spool:
         if self._reserved > used:
             self._budget.give_back(self._reserved - used)
             self._reserved = used
-        self._grown.ring()
+        self.grown.ring()
 
     # Readers -----------------------------------------------------------------------------
 
@@ -260,11 +260,19 @@ class Spool:
             raise CallError(Code.IO_ERROR, "the spool's file is shorter than what was written")
         return data
 
+    def check_offset(self, offset: int) -> None:
+        """Raises `Invalid` for an offset behind what was printed so far."""
+        self._protocol.find(offset)
+
     async def wait_data(self, offset: int) -> None:
         """Return once there are bytes after `offset`, or there will be none."""
         while offset >= self._protocol.size and not self._protocol.has_ended:
-            self._check_open()
-            await self._grown.wait()
+            await self.wait_grown()
+
+    async def wait_grown(self) -> None:
+        """Return when there is more to read, there will be no more, or `grown` is rung."""
+        self._check_open()
+        await self.grown.wait()
 
     def follow(self, offset: int) -> None:
         """There is an owner, who has everything up to `offset`: write at its pace."""
@@ -294,7 +302,7 @@ class Spool:
         self._memory.clear()
         if self._fd >= 0:
             os.close(self._fd)
-        self._grown.ring()
+        self.grown.ring()
         self._room.ring()
 
     def _check_open(self) -> None:

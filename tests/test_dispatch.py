@@ -24,7 +24,6 @@ from sidecar.protocol.ids import uuid7
 from sidecar.protocol.limits import STREAM_WAIT
 from sidecar.protocol.names import Scope, Subject
 from sidecar.receipts import MemoryReceipts
-from sidecar.spool import SpoolBudget
 from sidecar.streaming import BytesSource
 
 ID = uuid7(millis=1_800_000_000_000, random=bytes(10))
@@ -45,8 +44,7 @@ class Bench:
             emit=lambda name, data, *, call=None: 1,
             wake=lambda: self.wakes.append("now"),
             wake_soon=lambda: self.wakes.append("soon"),
-            state_folder=folder,
-            spools=SpoolBudget(),
+            processes=None,  # type: ignore[arg-type]  # nor starts any program
             facts=dict,
         )
         self.dispatcher = Dispatcher(

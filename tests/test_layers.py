@@ -33,6 +33,7 @@ AFTER_HELLO = {
     "sidecar.localsocket": "health is asked after the start, not during it",
     "sidecar.opencalls": "there is no call yet",
     "sidecar.policy": "there is no call to decide about yet",
+    "sidecar.processes": "no program was started yet",
     "sidecar.protocol.receipts": "a receipt is written for a call",
     "sidecar.protocol.spool": "keeps the output of programs",
     "sidecar.protocol.streams": "belong to a call",

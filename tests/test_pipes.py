@@ -147,7 +147,8 @@ async def test_stopping_closes_the_pipe_and_ends_the_spool(tmp_path: Path) -> No
 
 async def test_a_writer_waits_as_long_as_nobody_reads() -> None:
     reader, fd = pipe()
-    writer = PipeWriter(fd)
+    noted: list[bool] = []
+    writer = PipeWriter(fd, on_data=lambda: noted.append(True))
     data = os.urandom(300_000)
     got = bytearray()
 
@@ -158,17 +159,48 @@ async def test_a_writer_waits_as_long_as_nobody_reads() -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(read)
-        assert await writer.write(data)
+        assert await writer.write(data) == 300_000
     assert got == data
+    assert len(noted) > 2
     writer.close()
     writer.close()
+    assert not writer.is_open
     assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+async def test_what_does_not_fit_is_not_waited_for() -> None:
+    reader, fd = pipe()
+    writer = PipeWriter(fd, on_data=lambda: None)
+    rest = writer.write_at_once(bytes(300_000))
+    assert 0 < len(rest) < 300_000
+    assert writer.write_at_once(rest) == rest
+    assert writer.is_open
+    writer.close()
     os.close(reader)
 
 
 async def test_a_writer_learns_that_nobody_will_read_again() -> None:
     reader, fd = pipe()
-    writer = PipeWriter(fd)
+    writer = PipeWriter(fd, on_data=lambda: None)
     os.close(reader)
-    assert not await writer.write(b"x")
-    assert not await writer.write(b"x")
+    assert await writer.write(b"x") == 0
+    assert not writer.is_open
+    assert await writer.write(b"x") == 0
+
+
+async def test_a_writer_that_waits_is_told_when_it_is_closed() -> None:
+    reader, fd = pipe()
+    writer = PipeWriter(fd, on_data=lambda: None)
+    taken: list[int] = []
+
+    async def write() -> None:
+        taken.append(await writer.write(bytes(300_000)))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(write)
+        await anyio.wait_all_tasks_blocked()
+        writer.close()
+    assert taken == [65_536]
+    assert len(os.read(reader, 300_000)) == 65_536
+    os.close(reader)

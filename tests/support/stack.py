@@ -77,7 +77,7 @@ class Stack:
         parts = runtime.assemble(settings, folder, clock or SystemClock())
         serving.complete(parts, hands)
         if hold_time is not None:
-            parts.means.hold_time = hold_time
+            parts.means.processes.hold_time = hold_time
         self.sidecars.append(parts)
         self._group.start_soon(serving.take_calls, parts)
         self._group.start_soon(runtime.connect, parts)

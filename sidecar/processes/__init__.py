@@ -1,0 +1,16 @@
+"""Core's side of programs: what they print, read and come to.
+
+Hands starts programs and reaps them; here is everything that needs no right to act:
+
+    table        all programs that were started: find, keep, forget, adopt
+    process      one of them, from its start to its end: timeouts, signals, size
+    output       what it prints, from the pipe into a spool, and who reads it
+    source       one reader's view of an output
+    input        what it reads, from any number of writers
+    kept         which ended programs are kept, and for how long
+    listing      what `exec.list` says of a program, bounded
+
+A program is known by its exec id, the id of the call that started it. Its output is read into
+a spool whether or not anybody wants it, also after its end while a child holds the pipe, so
+that nothing it left behind dies of SIGPIPE. A status is reported only if wait observed it.
+"""

@@ -1,0 +1,371 @@
+"""One program, from its start to its end.
+
+`supervise` drives it: in the call's own task for `exec.run`, in the table's group for
+`exec.start`. It ends when the *program* has ended, whatever holds its pipes. An end that
+nobody observed is `unknown`: then so is whether it runs, and what its pipes give is still
+read. Times are seconds on our clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+import anyio
+
+from sidecar.bell import Bell
+from sidecar.clock import Clock
+from sidecar.errors import CallError, Code, Invalid, Started
+from sidecar.hands.interface import Exit, Hands, Program, Running, Target
+from sidecar.journal import Emit
+from sidecar.processes.input import Input
+from sidecar.processes.output import Output, Spawn
+from sidecar.protocol.spool import OnFull
+from sidecar.protocol.streams import STDERR, STDOUT
+from sidecar.spool import Spool
+
+KILL_SLACK = 5.0  # seconds beyond the grace until a kill is given up
+AWAY_TIME = 10.0  # seconds that hands may be away before an end counts as unknown
+RESIZES = 16  # of a terminal that are remembered, the latest
+
+
+class State(StrEnum):
+    RUNNING = "running"
+    ENDED = "ended"
+    UNKNOWN = "unknown"  # hands is away, or came back without knowing how it ended
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What to start, and what becomes of it. See `protocol.commands.ProgramArguments`."""
+
+    program: Program
+    input: bytes | None = None  # all of it; None: it has none, or it stays open
+    timeout: float | None = None
+    idle_timeout: float | None = None
+    grace: float = 5.0
+    ends_daemons: bool = False
+    on_full: OnFull = OnFull.DROP
+    is_brief: bool = False  # its call brings everything: of ended programs the first to forget
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How it ended: `exit` as observed by wait, or None and `why` nobody knows."""
+
+    exit: Exit | None
+    duration: float
+    which: Literal["total", "idle"] | None = None  # the timeout that ended it
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """From `offset` of the output on, the terminal had this size."""
+
+    offset: int
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all programs of a table share."""
+
+    hands: Hands
+    clock: Clock
+    emit: Emit
+    spawn: Spawn
+    new_spool: Callable[[OnFull], Spool]
+    hands_back: Bell = field(default_factory=Bell)
+
+
+class Process:
+    """A program that was started. Made by `Processes`."""
+
+    def __init__(
+        self,
+        id: bytes,
+        spec: Spec,
+        running: Running,
+        around: Surroundings,
+        *,
+        owner: str | None,
+        is_adopted: bool = False,
+    ) -> None:
+        self.id = id
+        self.spec = spec
+        self.pid = running.pid
+        self.start_time = running.start_time
+        self.owner = owner  # the controller that started it
+        self.is_adopted = is_adopted  # it ran before we did: what it printed then is not here
+        self.control = running.control  # whoever uses it takes it away and closes it
+        self.began = around.clock.now()
+        self.began_wall = around.clock.wall()
+        self.ended_wall: float | None = None
+        self.ended: Ended | None = None
+        self.is_settled = False
+        self.resizes: deque[Resize] = deque(maxlen=RESIZES)
+        self._around = around
+        self._active = self.began  # the last byte in or out
+        self._timed_out: Literal["total", "idle"] | None = None
+        self._is_away = False
+        self._is_killed = False
+        self._changed = Bell()
+        self._resizing = anyio.Lock()
+        self.outputs = self._outputs(running)
+        self.input = self._input(running)
+        for output in self.outputs.values():
+            output.begin()
+
+    def _outputs(self, running: Running) -> dict[int, Output]:
+        pipes = {STDOUT: running.stdout, STDERR: running.stderr}
+        around = self._around
+        return {
+            n: Output(
+                n,
+                fd,
+                around.new_spool(self.spec.on_full),
+                on_data=self._note_activity,
+                spawn=around.spawn,
+            )
+            for n, fd in pipes.items()
+            if fd is not None
+        }
+
+    def _input(self, running: Running) -> Input | None:
+        if running.stdin is None:
+            return None
+        return Input(
+            running.stdin,
+            is_terminal=self.has_terminal,
+            end_copy=self._end_input_copy,
+            on_data=self._note_activity,
+        )
+
+    @property
+    def has_terminal(self) -> bool:
+        return self.spec.program.terminal is not None
+
+    @property
+    def state(self) -> State:
+        if self.ended is None:
+            return State.UNKNOWN if self._is_away else State.RUNNING
+        return State.UNKNOWN if self.ended.exit is None else State.ENDED
+
+    @property
+    def running(self) -> bool:
+        """Whether its end was neither observed nor given up."""
+        return self.ended is None
+
+    @property
+    def has_readers(self) -> bool:
+        return any(output.has_readers for output in self.outputs.values())
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody may still print into its pipes."""
+        return any(not output.reader.finished.is_set() for output in self.outputs.values())
+
+    # Its life ----------------------------------------------------------------------------
+
+    async def supervise(self) -> Ended:
+        """Feed it, time it, and drain it until it has ended. Once at a time."""
+        if self.input is not None and self.spec.input is not None:
+            await self._feed(self.input, self.spec.input)
+        exit = await self._observe()
+        if self.input is not None:
+            await self.input.close()
+        if exit is not None and self.spec.ends_daemons and not self._is_killed:
+            await self.kill(self.spec.grace)
+        return await self._finish(exit)
+
+    async def abandon(self) -> None:
+        """Its call is over, whatever it does: kill it, and put on record how it ended. Also when
+        the call is being cancelled; bounded by the grace and two slacks."""
+        with anyio.CancelScope(shield=True):
+            await self.kill(self.spec.grace)
+            if self.ended is None:
+                with anyio.move_on_after(KILL_SLACK):
+                    self._note_end(await self._exit())
+            if self.ended is None:
+                self._note_end(None)
+            if self.input is not None:
+                await self.input.close()
+            self._settle()
+
+    async def _feed(self, input: Input, data: bytes) -> None:
+        """All input came with the call. Most fits into the pipe, and no task is needed."""
+        rest = input.write_at_once(data)
+        if not rest or not input.is_open:
+            await input.close()
+            return
+
+        async def feed() -> None:
+            try:
+                await input.write(rest)
+            except Invalid:
+                return  # it wanted no more
+            await input.close()
+
+        self._around.spawn(feed)
+
+    async def _observe(self) -> Exit | None:
+        """Until it has ended, or a timeout has ended it."""
+        if self.spec.timeout is None and self.spec.idle_timeout is None:
+            return await self._exit()
+        while self._timed_out is None:
+            with anyio.move_on_after(self._time_left()):
+                return await self._exit()
+            self._timed_out = self._expired()
+        await self.kill(self.spec.grace)
+        with anyio.move_on_after(KILL_SLACK):
+            return await self._exit()
+        self._why = "it was killed and did not end"
+        return None
+
+    def _time_left(self) -> float:
+        return min(self._deadlines().values()) - self._around.clock.now()
+
+    def _expired(self) -> Literal["total", "idle"] | None:
+        which, deadline = min(self._deadlines().items(), key=lambda item: item[1])
+        return which if self._around.clock.now() >= deadline else None
+
+    def _deadlines(self) -> dict[Literal["total", "idle"], float]:
+        deadlines: dict[Literal["total", "idle"], float] = {}
+        if self.spec.timeout is not None:
+            deadlines["total"] = self.began + self.spec.timeout
+        if self.spec.idle_timeout is not None:
+            deadlines["idle"] = self._active + self.spec.idle_timeout
+        return deadlines
+
+    async def _exit(self) -> Exit | None:
+        """How it ended; None if that cannot be known."""
+        while True:
+            try:
+                return await self._around.hands.wait(self.id)
+            except CallError as error:
+                self._why = error.message
+                if error.code is not Code.HANDS_AWAY:
+                    return None
+            self._is_away = True
+            with anyio.move_on_after(AWAY_TIME) as waiting:
+                await self._around.hands_back.wait()
+            self._is_away = False
+            if waiting.cancelled_caught:
+                return None
+
+    _why = ""
+
+    async def _finish(self, exit: Exit | None) -> Ended:
+        """Take what was printed until the end, and a moment longer what children print."""
+        held = [output for output in self.outputs.values() if not output.flush()]
+        ended = self._note_end(exit)
+        if held and exit is not None:
+            async with anyio.create_task_group() as group:
+                for output in held:
+                    group.start_soon(output.finish)
+        self._settle()
+        return ended
+
+    def _note_end(self, exit: Exit | None) -> Ended:
+        now = self._around.clock.now()
+        why = self._why if exit is None else ""
+        self.ended = Ended(exit, now - self.began, self._timed_out, why)
+        self.ended_wall = self._around.clock.wall()
+        self._emit("exec.ended", describe(self.ended))
+        self._changed.ring()
+        return self.ended
+
+    def _settle(self) -> None:
+        for output in self.outputs.values():
+            output.settle()
+        self.is_settled = True
+        self._changed.ring()
+
+    def revive(self) -> None:
+        """Hands is back and knows it: it may run, and may be supervised again."""
+        self.ended = self.ended_wall = None
+        self.is_settled = False
+        for output in self.outputs.values():
+            output.unsettle()
+
+    def close(self) -> None:
+        """Release descriptors and spools; nobody may use them any more."""
+        if self.input is not None:
+            self.input.drop()
+        for output in self.outputs.values():
+            output.close()
+
+    # What others want of it --------------------------------------------------------------
+
+    async def wait(self) -> Ended:
+        """Until the program has ended."""
+        while self.ended is None:
+            await self._changed.wait()
+        return self.ended
+
+    async def settled(self) -> Ended:
+        """Until it has ended and what it printed is in the spools."""
+        while self.ended is None or not self.is_settled:
+            await self._changed.wait()
+        return self.ended
+
+    async def kill(self, grace: float) -> None:
+        """TERM, then KILL after `grace`, to it and all that it started, also after its end."""
+        self._is_killed = True
+        with anyio.move_on_after(grace + KILL_SLACK):
+            await self._around.hands.kill(self.id, grace=grace)
+
+    async def signal(self, number: int, to: Target) -> None:
+        """Send a signal; to a program that has ended, nothing happens."""
+        await self._around.hands.signal(self.id, number, to)
+
+    async def resize(self, rows: int, cols: int) -> int:
+        """Change the size of its terminal; the offset of the output from which it holds."""
+        if not self.has_terminal:
+            raise Invalid("the program has no terminal to resize")
+        async with self._resizing:
+            output = self.outputs[STDOUT]
+            output.flush()
+            offset = output.size
+            await self._around.hands.resize(self.id, rows=rows, cols=cols)
+            self.resizes.append(Resize(offset, rows, cols))
+            self._emit("exec.resized", {"rows": rows, "cols": cols, "offset": offset})
+        return offset
+
+    async def _end_input_copy(self) -> None:
+        await self._around.hands.end_input(self.id)
+
+    def _note_activity(self) -> None:
+        if self.spec.idle_timeout is not None:
+            self._active = self._around.clock.now()
+
+    def _emit(self, name: str, data: dict[str, Any]) -> None:
+        self._around.emit(name, {"pid": self.pid, **data}, call=self.id)
+
+    def unknown(self) -> CallError:
+        """The answer where nobody observed how it ended."""
+        why = f" ({self.ended.why})" if self.ended is not None and self.ended.why else ""
+        return CallError(
+            Code.OUTCOME_UNKNOWN,
+            f"the program was started; how it ended is unknown{why}",
+            started=Started.YES,
+        )
+
+
+def describe(ended: Ended) -> dict[str, Any]:
+    """How a program ended, in an answer or event; status and signal are None if unknown."""
+    exit = ended.exit
+    if exit is None:
+        return {"status": None, "signal": None, "outcome": "unknown"}
+    return {
+        "status": exit.status,
+        "signal": exit.signal,
+        "user_cpu": exit.user_cpu,
+        "system_cpu": exit.system_cpu,
+        "max_rss": exit.max_rss,
+    }

@@ -1,0 +1,135 @@
+"""All programs that were started: find one, keep it a while after its end, take up strangers.
+
+Tasks of programs live in the table's own group: `running()` is open around everything that
+uses the table, and closes all pipes and spools at its end. No task of a program may end
+another: what it raises is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from sidecar.clock import Clock
+from sidecar.errors import CallError, Code
+from sidecar.hands.interface import Hands, Known, Program, Terminal
+from sidecar.journal import Emit
+from sidecar.processes.process import Process, Spec, State, Surroundings
+from sidecar.protocol.ids import show
+from sidecar.protocol.limits import HOLD_TIME
+from sidecar.protocol.spool import OnFull
+from sidecar.spool import Spool, SpoolBudget
+
+log = logging.getLogger(__name__)
+
+
+class Processes:
+    """The programs of one sidecar."""
+
+    def __init__(
+        self,
+        hands: Hands,
+        clock: Clock,
+        *,
+        state_folder: Path,
+        emit: Emit,
+        spools: SpoolBudget | None = None,
+        hold_time: float = HOLD_TIME,
+    ) -> None:
+        self.hold_time = hold_time  # seconds that a full spool waits for a silent reader
+        self.spools = spools or SpoolBudget()
+        self._hands = hands
+        self._clock = clock
+        self._state_folder = state_folder
+        self._around = Surroundings(hands, clock, emit, self._spawn, self._new_spool)
+        self._all: dict[bytes, Process] = {}
+        self._group: TaskGroup | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Programs may be started within this block; with it ends what is read of them."""
+        try:
+            async with anyio.create_task_group() as self._group:
+                yield
+                self._group.cancel_scope.cancel()
+        finally:
+            for process in self._all.values():
+                process.close()
+            self._all.clear()
+
+    async def start(self, spec: Spec, *, id: bytes, owner: str | None) -> Process:
+        """Start a program. Its output is read from here on; `supervise` has to follow."""
+        running = await self._hands.spawn(spec.program, key=id)
+        process = self._all[id] = Process(id, spec, running, self._around, owner=owner)
+        self._around.emit("exec.started", {"pid": process.pid}, call=id)
+        return process
+
+    def adopt_supervision(self, process: Process) -> None:
+        """Drive it to its end apart from any call."""
+
+        async def supervise() -> None:
+            await process.supervise()
+
+        self._spawn(supervise)
+
+    def find(self, id: bytes) -> Process:
+        """The program of this exec id. Raises `CallError`: `not_found`."""
+        process = self._all.get(id)
+        if process is None:
+            raise CallError(Code.NOT_FOUND, f"no program {show(id)} is known")
+        return process
+
+    def all(self) -> list[Process]:
+        """Oldest first."""
+        return list(self._all.values())
+
+    async def adopt_known(self) -> None:
+        """Hands is here, or back: go on with what it knows, and take up what we do not know."""
+        for known in await self._hands.known():
+            process = self._all.get(known.key)
+            if process is None:
+                await self._take_up(known)
+            elif process.state is State.UNKNOWN and process.ended is not None:
+                process.revive()
+                self.adopt_supervision(process)
+        self._around.hands_back.ring()
+
+    async def _take_up(self, known: Known) -> None:
+        try:
+            running = await self._hands.take(known.key)
+        except CallError as error:
+            log.warning("program %s cannot be taken up: %s", show(known.key), error)
+            return
+        program = Program(terminal=Terminal() if known.has_terminal else None)
+        process = Process(
+            known.key, Spec(program), running, self._around, owner=None, is_adopted=True
+        )
+        self._all[known.key] = process
+        self._around.emit("exec.adopted", {"pid": process.pid, "before": "unknown"}, call=known.key)
+        self.adopt_supervision(process)
+
+    def _new_spool(self, on_full: OnFull) -> Spool:
+        return Spool(
+            self._state_folder,
+            self._clock,
+            self.spools,
+            hold_time=self.hold_time,
+            on_full=on_full,
+        )
+
+    def _spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        assert self._group is not None, "running() comes first"
+        self._group.start_soon(_guard, function)
+
+
+async def _guard(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        await function()
+    except Exception:
+        log.exception("a task of a program failed inside")

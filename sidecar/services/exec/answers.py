@@ -1,0 +1,64 @@
+"""What calls are told of a program: how it ended, and its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sidecar.dispatch import INLINE_BYTES
+from sidecar.errors import CallError, Code, Started
+from sidecar.processes.output import Output
+from sidecar.processes.process import Ended, Process, describe
+from sidecar.processes.source import SpoolSource
+from sidecar.protocol.streams import STDERR, STDOUT
+
+SMALL = (INLINE_BYTES - 2048) // 2  # output of one kind that stands in the result
+NAMES = {STDOUT: "stdout", STDERR: "stderr"}
+
+
+def of_end(process: Process, ended: Ended) -> dict[str, Any]:
+    """Status or signal, and how long it took."""
+    return {**describe(ended), "pid": process.pid, "duration": ended.duration}
+
+
+def of_outputs(process: Process, sources: Mapping[int, SpoolSource]) -> dict[str, Any]:
+    """Size and loss of each output that is sent as a stream."""
+    return {NAMES[n]: process.outputs[n].describe(source) for n, source in sources.items()}
+
+
+async def with_data(output: Output) -> dict[str, Any]:
+    """An output that nobody is sent: its bytes stand in the answer."""
+    found = output.describe()
+    size = found["size"]
+    if size > SMALL:
+        raise CallError(
+            Code.NEEDS_ATTACHMENT,
+            f"it printed {size} bytes, more than a result holds: attach to get them",
+            started=Started.YES,
+        )
+    found["data"] = (await output.spool.read(0, size)).data if size else b""
+    return found
+
+
+def enforce(process: Process, ended: Ended, answer: dict[str, Any]) -> dict[str, Any]:
+    """`answer`, if the program came to an end of its own that was observed. Else raises the
+    error that says so, with the answer in its details."""
+    if ended.exit is None:
+        error = process.unknown()
+        error.details.update(answer)
+        raise error
+    if ended.which is not None:
+        raise CallError(
+            Code.TIMEOUT,
+            _too_long(process, ended),
+            started=Started.YES,
+            which=ended.which,
+            **answer,
+        )
+    return answer
+
+
+def _too_long(process: Process, ended: Ended) -> str:
+    if ended.which == "total":
+        return f"the program ran longer than {process.spec.timeout:g} s and was killed"
+    return f"the program neither read nor wrote for {process.spec.idle_timeout:g} s and was killed"

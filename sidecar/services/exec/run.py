@@ -1,0 +1,73 @@
+"""`exec.run`: a program from start to end in one call, its output live.
+
+The call ends with the *program*: a background child that still holds the pipe delays it by a
+tenth of a second at most. Cancelling the call kills the program and all that it started.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import anyio
+
+from sidecar.context import CallContext, Handler
+from sidecar.processes.output import Output
+from sidecar.processes.process import Ended, Process
+from sidecar.processes.source import SpoolSource
+from sidecar.protocol.commands import ExecRun
+from sidecar.services.exec import answers
+from sidecar.services.exec.feeding import feed
+from sidecar.services.exec.orders import spec_of
+
+
+async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
+    """See `ExecRun`."""
+    # Without credit there will be no stream, so nobody who could make room.
+    spec = spec_of(arguments, is_brief=True, may_hold=ctx.credit > 0)
+    await ctx.started()
+    process = await ctx.means.processes.start(spec, id=ctx.id, owner=ctx.controller)
+    sources: dict[int, SpoolSource] = {}
+    if ctx.credit:
+        for output in process.outputs.values():
+            if arguments.live:
+                _send(ctx, output, sources)
+            else:
+                output.on_grown = partial(_outgrow, ctx, output, sources)
+    try:
+        ended = await _attend(ctx, arguments, process)
+    except BaseException:
+        await process.abandon()
+        raise
+    finally:
+        for output in process.outputs.values():
+            output.on_grown = None
+    answer = answers.of_end(process, ended) | answers.of_outputs(process, sources)
+    for n, output in process.outputs.items():
+        if n not in sources:
+            answer[answers.NAMES[n]] = await answers.with_data(output)
+    return answers.enforce(process, ended, answer)
+
+
+async def _attend(ctx: CallContext, arguments: ExecRun, process: Process) -> Ended:
+    if arguments.stdin != "stream" or process.input is None:
+        return await process.supervise()
+    async with anyio.create_task_group() as group:
+        group.start_soon(feed, ctx, process.input)
+        ended = await process.supervise()
+        group.cancel_scope.cancel()
+    return ended
+
+
+def _outgrow(ctx: CallContext, output: Output, sources: dict[int, SpoolSource]) -> None:
+    """Output that outgrows the result becomes a stream at once."""
+    if output.size > answers.SMALL and output.n not in sources:
+        _send(ctx, output, sources)
+
+
+def _send(ctx: CallContext, output: Output, sources: dict[int, SpoolSource]) -> None:
+    sources[output.n] = source = output.source(0, paces=True)
+    ctx.send(output.n, source)
+
+
+HANDLERS: dict[str, Handler] = {"exec.run": run}

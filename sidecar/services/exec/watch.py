@@ -1,0 +1,111 @@
+"""What looks at programs: follow one's output, read some of it, wait, list them all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+
+from sidecar.context import CallContext, Handler
+from sidecar.errors import CallError, Code, Invalid
+from sidecar.processes.process import Ended, Process
+from sidecar.processes.source import SpoolSource
+from sidecar.protocol.commands import Exec, ExecAttach, ExecRead, Nothing
+from sidecar.protocol.names import Scope
+from sidecar.protocol.streams import STDERR, STDOUT
+from sidecar.services.exec import answers
+from sidecar.services.exec.feeding import feed
+
+
+async def attach(ctx: CallContext, arguments: ExecAttach) -> dict[str, Any]:
+    """See `ExecAttach`."""
+    process = ctx.means.processes.find(arguments.exec)
+    if arguments.input:
+        _check_input(ctx, process)
+    sources = _sources(ctx, process, arguments)
+    if not arguments.follow:
+        return _now(process) | answers.of_outputs(process, sources)
+    ended = await _follow(ctx, process, with_input=arguments.input)
+    if ended.exit is None:
+        raise process.unknown()
+    return answers.of_end(process, ended) | answers.of_outputs(process, sources)
+
+
+def _check_input(ctx: CallContext, process: Process) -> None:
+    if ctx.scope is not Scope.FULL:
+        raise CallError(Code.FORBIDDEN, "writing to a program through a watch-only group")
+    if process.input is None:
+        raise Invalid("the program was started without an input", which="none")
+    process.input.check()
+
+
+def _sources(ctx: CallContext, process: Process, arguments: ExecAttach) -> dict[int, SpoolSource]:
+    wanted = {STDOUT: arguments.stdout, STDERR: arguments.stderr}
+    offsets = {n: at for n, at in wanted.items() if at is not None and n in process.outputs}
+    for n, at in offsets.items():
+        process.outputs[n].spool.check_offset(at)
+    is_owner = ctx.scope is Scope.FULL and ctx.controller == process.owner is not None
+    sources = {}
+    for n, at in offsets.items():
+        source = process.outputs[n].source(at, paces=is_owner, follow=arguments.follow)
+        sources[n] = source
+        ctx.send(n, source, start=at)
+    return sources
+
+
+async def _follow(ctx: CallContext, process: Process, *, with_input: bool) -> Ended:
+    if not with_input or process.input is None:
+        return await process.settled()
+    async with anyio.create_task_group() as group:
+        group.start_soon(feed, ctx, process.input)
+        ended = await process.settled()
+        group.cancel_scope.cancel()
+    return ended
+
+
+def _now(process: Process) -> dict[str, Any]:
+    """Its state, and how it ended if it did."""
+    end = {} if process.ended is None else answers.of_end(process, process.ended)
+    return {"pid": process.pid, **end, "state": process.state}
+
+
+async def read(ctx: CallContext, arguments: ExecRead) -> dict[str, Any]:
+    """See `ExecRead`."""
+    process = ctx.means.processes.find(arguments.exec)
+    output = process.outputs.get(arguments.n)
+    if output is None:
+        raise Invalid(f"the program has no output {arguments.n}: a terminal has one only")
+    piece = await output.spool.read(arguments.offset, arguments.length)
+    return {
+        "data": piece.data,
+        "offset": piece.offset,
+        "ended": piece.ended,
+        "state": process.state,
+        **output.describe(),
+    }
+
+
+async def wait(ctx: CallContext, arguments: Exec) -> dict[str, Any]:
+    """How a program ended, once it has."""
+    process = ctx.means.processes.find(arguments.exec)
+    ended = await process.wait()
+    if ended.exit is None:
+        raise process.unknown()
+    return answers.of_end(process, ended)
+
+
+async def list_all(ctx: CallContext, arguments: Nothing) -> dict[str, Any]:
+    """Every program that runs or is still known."""
+    found = [
+        {"exec": process.id, "pid": process.pid, "state": process.state}
+        for process in ctx.means.processes.all()
+    ]
+    return {"processes": found}
+
+
+HANDLERS: dict[str, Handler] = {
+    "exec.attach": attach,
+    "exec.read": read,
+    "exec.wait": wait,
+    "exec.list": list_all,
+}
