@@ -45,9 +45,12 @@ class SpoolBudget:
     def __init__(self, limit: int = SPOOLS_BYTES) -> None:
         self.limit = limit
         self.used = 0
+        self.make_room: Callable[[int], None] | None = None  # asked to free so many bytes
 
     def take(self, size: int) -> bool:
         """Reserve `size` bytes, or nothing."""
+        if self.used + size > self.limit and self.make_room is not None:
+            self.make_room(self.used + size - self.limit)
         if self.used + size > self.limit:
             return False
         self.used += size
@@ -136,6 +139,11 @@ class Spool:
     @property
     def has_ended(self) -> bool:
         return self._protocol.has_ended
+
+    @property
+    def reserved(self) -> int:
+        """Bytes of the budget that closing it gives back."""
+        return self._reserved
 
     # The writer --------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ Hands starts programs and reaps them; here is everything that needs no right to 
     output       what it prints, from the pipe into a spool, and who reads it
     source       one reader's view of an output
     input        what it reads, from any number of writers
-    kept         which ended programs are kept, and for how long
+    kept         which ended programs are forgotten first
+    drains       pipes of forgotten programs that somebody still prints into
     listing      what `exec.list` says of a program, bounded
 
 A program is known by its exec id, the id of the call that started it. Its output is read into

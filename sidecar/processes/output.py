@@ -46,8 +46,9 @@ class Output:
         return self.spool.size
 
     @property
-    def has_readers(self) -> bool:
-        return bool(self._sources)
+    def readers(self) -> int:
+        """How many read it now."""
+        return len(self._sources)
 
     # Reading from the pipe ---------------------------------------------------------------
 

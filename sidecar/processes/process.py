@@ -80,6 +80,7 @@ class Surroundings:
     emit: Emit
     spawn: Spawn
     new_spool: Callable[[OnFull], Spool]
+    note_end: Callable[[], None]
     hands_back: Bell = field(default_factory=Bell)
 
 
@@ -163,7 +164,7 @@ class Process:
 
     @property
     def has_readers(self) -> bool:
-        return any(output.has_readers for output in self.outputs.values())
+        return any(output.readers for output in self.outputs.values())
 
     @property
     def is_held(self) -> bool:
@@ -277,6 +278,7 @@ class Process:
         self.ended = Ended(exit, now - self.began, self._timed_out, why)
         self.ended_wall = self._around.clock.wall()
         self._emit("exec.ended", describe(self.ended))
+        self._around.note_end()
         self._changed.ring()
         return self.ended
 

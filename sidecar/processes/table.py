@@ -8,8 +8,9 @@ another: what it raises is logged.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,18 @@ from sidecar.clock import Clock
 from sidecar.errors import CallError, Code
 from sidecar.hands.interface import Hands, Known, Program, Terminal
 from sidecar.journal import Emit
+from sidecar.processes.drains import Drains
+from sidecar.processes.kept import Forgotten, victims
 from sidecar.processes.process import Process, Spec, State, Surroundings
 from sidecar.protocol.ids import show
-from sidecar.protocol.limits import HOLD_TIME
+from sidecar.protocol.limits import HOLD_TIME, PROGRAMS_KEPT
 from sidecar.protocol.spool import OnFull
 from sidecar.spool import Spool, SpoolBudget
 
 log = logging.getLogger(__name__)
+
+TRIM_EVERY = 32  # ends between two looks at who may go: each look goes through all of /proc
+LOOK_TIME = 2.0  # seconds that such a look may take
 
 
 class Processes:
@@ -47,9 +53,15 @@ class Processes:
         self._hands = hands
         self._clock = clock
         self._state_folder = state_folder
-        self._around = Surroundings(hands, clock, emit, self._spawn, self._new_spool)
+        self._around = Surroundings(
+            hands, clock, emit, self._spawn, self._new_spool, self._note_end
+        )
         self._all: dict[bytes, Process] = {}
+        self._forgotten = Forgotten()
+        self._drains = Drains()
+        self._ends = 0
         self._group: TaskGroup | None = None
+        self.spools.make_room = self._make_room
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -62,6 +74,7 @@ class Processes:
             for process in self._all.values():
                 process.close()
             self._all.clear()
+            self._drains.close()
 
     async def start(self, spec: Spec, *, id: bytes, owner: str | None) -> Process:
         """Start a program. Its output is read from here on; `supervise` has to follow."""
@@ -82,7 +95,8 @@ class Processes:
         """The program of this exec id. Raises `CallError`: `not_found`."""
         process = self._all.get(id)
         if process is None:
-            raise CallError(Code.NOT_FOUND, f"no program {show(id)} is known")
+            why = "ended and was forgotten" if id in self._forgotten else "is not known"
+            raise CallError(Code.NOT_FOUND, f"program {show(id)} {why}")
         return process
 
     def all(self) -> list[Process]:
@@ -113,6 +127,48 @@ class Processes:
         self._all[known.key] = process
         self._around.emit("exec.adopted", {"pid": process.pid, "before": "unknown"}, call=known.key)
         self.adopt_supervision(process)
+
+    # Forgetting ---------------------------------------------------------------------------
+
+    def _note_end(self) -> None:
+        self._ends += 1
+        if self._ends % TRIM_EVERY == 0:
+            self._spawn(self._trim)
+
+    async def _trim(self) -> None:
+        """Forget what ended beyond `PROGRAMS_KEPT`."""
+        alive: Mapping[bytes, object] = {}
+        with anyio.move_on_after(LOOK_TIME), suppress(CallError):
+            alive = await self._hands.survivors()
+        over = sum(1 for one in self._all.values() if not one.running) - PROGRAMS_KEPT
+        for process in victims(self._all.values(), alive)[: max(0, over)]:
+            self._drop(process)
+            await self._forget(process)
+
+    def _make_room(self, size: int) -> None:
+        """All spools together are full: free `size` bytes, if programs that ended hold so much."""
+        goal = self.spools.used - size
+        for process in victims(self._all.values(), ()):
+            if self.spools.used <= goal:
+                return
+            if any(output.spool.reserved for output in process.outputs.values()):
+                self._drop(process)
+                self._spawn(partial(self._forget, process))
+
+    def _drop(self, process: Process) -> None:
+        """Release what is kept of it. Who still prints into its pipes is read on."""
+        del self._all[process.id]
+        self._forgotten.add(process.id)
+        for output in process.outputs.values():
+            reader = output.abandon()
+            if reader is not None:
+                self._drains.add(reader)
+
+    async def _forget(self, process: Process) -> None:
+        with anyio.move_on_after(LOOK_TIME), suppress(CallError):
+            await self._hands.forget(process.id)
+
+    # What programs are given --------------------------------------------------------------
 
     def _new_spool(self, on_full: OnFull) -> Spool:
         return Spool(

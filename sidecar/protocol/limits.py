@@ -43,6 +43,8 @@ SPOOL_MEMORY_BYTES = 64 * KIB  # the part of the head kept off the disk; spool: 
 SPOOL_FLOOR_BYTES = 64 * KIB  # a tail that each spool has even if the total is used up
 SPOOLS_BYTES = 1 * GIB  # all spools of a process; spool: truncate, tails stay as they are
 SPOOL_RANGES = 64  # separate kept pieces after disk errors; spool: truncate, the oldest goes
+PROGRAMS_KEPT = 128  # ended programs that can be asked about; processes: shed, `not_found`
+DRAINED_PIPES = 64  # of forgotten programs whose children print on; processes: close the oldest
 HOLD_TIME = 30.0  # a full spool waits for a silent owner; spool: then as `on_full` says
 
 # Files and digests -----------------------------------------------------------------------

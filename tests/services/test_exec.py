@@ -255,29 +255,29 @@ async def test_a_program_starts_in_the_workspace_with_a_clean_environment(
     assert printed.stdout.decode().strip() == str(stack.workspace / "inner")
 
 
-async def test_hundred_at_once_leave_no_descriptor_no_zombie_and_no_thread(
-    run: Run, stack: Stack
-) -> None:
-    await run.exec(["true"])
-    await until(lambda: not stack.sidecar.dispatcher._open)
+async def test_hundred_at_once_leave_no_descriptor_no_zombie_and_no_thread(tmp_path: Path) -> None:
     ended: list[Completed] = []
-
-    async def one(number: int) -> None:
-        ended.append(await run.exec(f"echo {number}; exit {number}"))
 
     def held() -> tuple[int, str]:
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
         return len(os.listdir("/proc/self/fd")), children
 
-    before, threads = held(), threading.active_count()
-    kept = stack.sidecar.means.processes.spools.used
-    async with anyio.create_task_group() as group:
-        for number in range(100):
-            group.start_soon(one, number)
-    assert sorted(x.status or 0 for x in ended) == list(range(100))
-    assert all(int(x.stdout) == x.status for x in ended)
-    await until(lambda: not stack.sidecar.dispatcher._open)
-    assert held() == before
-    assert threading.active_count() <= threads + 8  # the pool of workers, which stays
-    printed = sum(len(x.stdout) for x in ended)
-    assert stack.sidecar.means.processes.spools.used == kept + printed
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+
+        async def one(number: int) -> None:
+            ended.append(await run.exec(f"echo {number}; exit {number}"))
+
+        await run.exec(["true"])
+        await until(lambda: not stack.sidecar.dispatcher._open)
+        before, threads = held(), threading.active_count()
+        async with anyio.create_task_group() as group:
+            for number in range(100):
+                group.start_soon(one, number)
+        assert sorted(x.status or 0 for x in ended) == list(range(100))
+        assert all(int(x.stdout) == x.status for x in ended)
+        await until(lambda: not stack.sidecar.dispatcher._open)
+        assert held() == before
+        assert threading.active_count() <= threads + 8  # the pool of workers, which stays
+        printed = sum(len(x.stdout) for x in ended)
+        assert stack.sidecar.means.processes.spools.used == printed

@@ -60,7 +60,7 @@ async def kill(ctx: CallContext, arguments: ExecKill) -> dict[str, Any]:
         ended = await process.wait()
         if ended.exit is None:
             raise process.unknown()
-        return answers.of_end(process, ended)
+        return answers.of_end(process, ended) | answers.of_outputs(process, {})
     raise CallError(
         Code.OUTCOME_UNKNOWN, "the program was killed and did not end", started=Started.YES
     )

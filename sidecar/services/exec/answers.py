@@ -22,8 +22,8 @@ def of_end(process: Process, ended: Ended) -> dict[str, Any]:
 
 
 def of_outputs(process: Process, sources: Mapping[int, SpoolSource]) -> dict[str, Any]:
-    """Size and loss of each output that is sent as a stream."""
-    return {NAMES[n]: process.outputs[n].describe(source) for n, source in sources.items()}
+    """Size and loss of each output: to its reader, if it is sent as a stream."""
+    return {NAMES[n]: output.describe(sources.get(n)) for n, output in process.outputs.items()}
 
 
 async def with_data(output: Output) -> dict[str, Any]:

@@ -42,10 +42,10 @@ async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
     finally:
         for output in process.outputs.values():
             output.on_grown = None
-    answer = answers.of_end(process, ended) | answers.of_outputs(process, sources)
+    answer = answers.of_end(process, ended)
     for n, output in process.outputs.items():
-        if n not in sources:
-            answer[answers.NAMES[n]] = await answers.with_data(output)
+        found = output.describe(sources[n]) if n in sources else await answers.with_data(output)
+        answer[answers.NAMES[n]] = found
     return answers.enforce(process, ended, answer)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
 
 from sidecar.context import CallContext, Handler
 from sidecar.errors import CallError, Code, Invalid
+from sidecar.hands.interface import Survivor
+from sidecar.processes.listing import entry
 from sidecar.processes.process import Ended, Process
 from sidecar.processes.source import SpoolSource
 from sidecar.protocol.commands import Exec, ExecAttach, ExecRead, Nothing
@@ -26,9 +30,8 @@ async def attach(ctx: CallContext, arguments: ExecAttach) -> dict[str, Any]:
     if not arguments.follow:
         return _now(process) | answers.of_outputs(process, sources)
     ended = await _follow(ctx, process, with_input=arguments.input)
-    if ended.exit is None:
-        raise process.unknown()
-    return answers.of_end(process, ended) | answers.of_outputs(process, sources)
+    answer = answers.of_end(process, ended) | answers.of_outputs(process, sources)
+    return answers.enforce(process, ended, answer)
 
 
 def _check_input(ctx: CallContext, process: Process) -> None:
@@ -89,18 +92,22 @@ async def wait(ctx: CallContext, arguments: Exec) -> dict[str, Any]:
     """How a program ended, once it has."""
     process = ctx.means.processes.find(arguments.exec)
     ended = await process.wait()
-    if ended.exit is None:
-        raise process.unknown()
-    return answers.of_end(process, ended)
+    answer = answers.of_end(process, ended) | answers.of_outputs(process, {})
+    return answers.enforce(process, ended, answer)
 
 
 async def list_all(ctx: CallContext, arguments: Nothing) -> dict[str, Any]:
-    """Every program that runs or is still known."""
-    found = [
-        {"exec": process.id, "pid": process.pid, "state": process.state}
-        for process in ctx.means.processes.all()
-    ]
-    return {"processes": found}
+    """Every program that runs or is still known; see `processes.listing`."""
+    survivors: Mapping[bytes, Sequence[Survivor]] = {}
+    with suppress(CallError):  # hands is away: what is known here is told all the same
+        survivors = await ctx.hands.survivors()
+    now = ctx.means.clock.now()
+    return {
+        "processes": [
+            entry(process, survivors.get(process.id, ()), now=now)
+            for process in ctx.means.processes.all()
+        ]
+    }
 
 
 HANDLERS: dict[str, Handler] = {

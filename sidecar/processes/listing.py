@@ -1,0 +1,106 @@
+"""What `exec.list` says of a program: fields for programs, and bounded.
+
+exec, pid, state       the exec id; running, ended or unknown
+owner                  the controller that started it; None for a stateless caller
+adopted                it ran before this sidecar did, and `before` that is unknown
+argv | shell, cut      the command; `cut` bytes of it are left out here
+cwd                    as it was asked for; None is the workspace
+began_ms, ended_ms     on the calendar, the latter None until it ended
+age                    seconds since it began
+status, signal, which  of one that ended; `which` timeout ended it
+input                  whether its input is open
+terminal               None, or its size and the latest resizes with their offsets
+stdout, stderr         size, dropped, readers; held: somebody may still print into it
+survivors              what it left behind: pid and name; `more_survivors` that are left out
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sidecar.hands.interface import Program, Survivor
+from sidecar.processes.output import Output
+from sidecar.processes.process import Process, describe
+from sidecar.protocol.streams import STDERR, STDOUT
+
+COMMAND_BYTES = 1024  # of a command that are told
+CWD_BYTES = 1024
+SURVIVORS = 32  # of a program that are told
+
+
+def entry(process: Process, survivors: Sequence[Survivor], *, now: float) -> dict[str, Any]:
+    """One program; `now` on our clock."""
+    ended = process.ended
+    return {
+        "exec": process.id,
+        "pid": process.pid,
+        "state": process.state,
+        "owner": process.owner,
+        "adopted": process.is_adopted,
+        **command_of(process.spec.program),
+        "cwd": _cut(process.spec.program.cwd, CWD_BYTES),
+        "began_ms": int(process.began_wall * 1000),
+        "ended_ms": None if process.ended_wall is None else int(process.ended_wall * 1000),
+        "age": now - process.began,
+        **({} if ended is None else {**describe(ended), "which": ended.which}),
+        "input": process.input is not None and process.input.is_open,
+        "terminal": _terminal(process),
+        **{
+            name: _output(process.outputs[n])
+            for n, name in ((STDOUT, "stdout"), (STDERR, "stderr"))
+            if n in process.outputs
+        },
+        "survivors": [
+            {"pid": one.pid, "name": one.name.decode(errors="backslashreplace")}
+            for one in survivors[:SURVIVORS]
+        ],
+        "more_survivors": max(0, len(survivors) - SURVIVORS),
+    }
+
+
+def command_of(program: Program) -> dict[str, Any]:
+    """`argv` or `shell`, and how many bytes of it are left out; neither of an adopted one."""
+    if program.shell is not None:
+        shown = _cut(program.shell, COMMAND_BYTES)
+        return {"shell": shown, "cut": _size(program.shell) - _size(shown)}
+    words: list[str | bytes] = []
+    left = COMMAND_BYTES
+    for word in program.argv or ():
+        if left <= 0:
+            break
+        shown = _cut(word, left)
+        words.append(shown)
+        left -= _size(shown) + 1
+    whole = sum(map(_size, program.argv or ()))
+    return {"argv": words, "cut": whole - sum(map(_size, words))}
+
+
+def _output(output: Output) -> dict[str, Any]:
+    return {
+        **output.describe(),
+        "readers": output.readers,
+        "held": not output.reader.finished.is_set(),
+    }
+
+
+def _terminal(process: Process) -> dict[str, Any] | None:
+    terminal = process.spec.program.terminal
+    if terminal is None:
+        return None
+    resizes = [[one.offset, one.rows, one.cols] for one in process.resizes]
+    rows, cols = resizes[-1][1:] if resizes else (terminal.rows, terminal.cols)
+    return {"rows": rows, "cols": cols, "resizes": resizes}
+
+
+def _size(text: str | bytes | None) -> int:
+    if text is None:
+        return 0
+    return len(text) if isinstance(text, bytes) else len(text.encode(errors="replace"))
+
+
+def _cut(text: Any, size: int) -> Any:
+    """The first `size` bytes of `text`, which stays text if it was; no character is split."""
+    if isinstance(text, str):
+        return text.encode(errors="replace")[:size].decode(errors="ignore")
+    return None if text is None else text[:size]
