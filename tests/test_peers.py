@@ -11,10 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from itertools import count
 
 import pytest
-from procs import alive_with
+from procs import alive_with, sleep_of_its_own
 from stack import PATIENCE, RUN, Stack, open_stack, until
 
 from sidecar.client import CallError, Code, Controller, Run
@@ -24,18 +23,12 @@ from sidecar.identity import new_id
 MB = 1_000_000
 Check = Callable[[Stack, Run], Awaitable[None]]
 CHECKS: dict[str, Check] = {}
-_seconds = count(100_000 + os.getpid())
 
 
 def check(function: Check) -> Check:
     """A row of the table."""
     CHECKS[function.__name__] = function
     return function
-
-
-def a_while() -> str:
-    """A length of sleep that no other process has: by it a `sleep` is found again."""
-    return str(next(_seconds))
 
 
 @pytest.fixture(scope="module")
@@ -125,44 +118,43 @@ async def output_is_seen_before_the_end(stack: Stack, run: Run) -> None:
 
 @check
 async def a_timeout_leaves_no_process(stack: Stack, run: Run) -> None:
-    while_ = a_while()
-    with pytest.raises(CallError) as caught:
-        await run.exec(f"echo before; sleep {while_} & sleep {while_}", timeout=0.3)
-    assert caught.value.code is Code.TIMEOUT
-    assert caught.value.details["output"] == {1: b"before\n", 2: b""}
-    assert alive_with(while_) == []
+    with sleep_of_its_own() as while_:
+        with pytest.raises(CallError) as caught:
+            await run.exec(f"echo before; sleep {while_} & sleep {while_}", timeout=0.3)
+        assert caught.value.code is Code.TIMEOUT
+        assert caught.value.details["output"] == {1: b"before\n", 2: b""}
+        assert alive_with(while_) == []
 
 
 @check
 async def a_kill_reaches_a_child_in_a_session_of_its_own(stack: Stack, run: Run) -> None:
-    while_ = a_while()
-    async with run.process(f"setsid sleep {while_} & echo started; wait") as program:
-        assert await program.stdout.receive() == b"started\n"
-        await until(lambda: len(alive_with(while_)) == 1)
-        program.cancel()
-        with pytest.raises(CallError):
-            await program.wait()
-    assert alive_with(while_) == []
+    with sleep_of_its_own() as while_:
+        async with run.process(f"setsid sleep {while_} & echo started; wait") as program:
+            assert await program.stdout.receive() == b"started\n"
+            await until(lambda: len(alive_with(while_)) == 1)
+            program.cancel()
+            with pytest.raises(CallError):
+                await program.wait()
+        assert alive_with(while_) == []
 
 
 @check
 async def a_child_that_holds_the_pipe_delays_nothing_and_lives(stack: Stack, run: Run) -> None:
-    while_ = a_while()
-    printed = await run.exec(f"sleep {while_} & echo hi")
-    assert (printed.status, printed.stdout) == (0, b"hi\n")
-    assert printed.duration < 1.0
-    [pid] = alive_with(while_)
-    os.kill(pid, 9)
+    with sleep_of_its_own() as while_:
+        printed = await run.exec(f"sleep {while_} & echo hi")
+        assert (printed.status, printed.stdout) == (0, b"hi\n")
+        assert printed.duration < 1.0
+        assert len(alive_with(while_)) == 1
 
 
 @check
 async def a_child_that_holds_the_pipe_is_ended_on_request(stack: Stack, run: Run) -> None:
-    while_ = a_while()
-    arguments = {"shell": f"sleep {while_} & echo hi", "daemons": "end", "live": False}
-    answer = await run.call("exec.run", arguments)
-    assert (answer["status"], answer["stdout"]["data"]) == (0, b"hi\n")
-    assert answer["duration"] < 1.0
-    assert alive_with(while_) == []
+    with sleep_of_its_own() as while_:
+        arguments = {"shell": f"sleep {while_} & echo hi", "daemons": "end", "live": False}
+        answer = await run.call("exec.run", arguments)
+        assert (answer["status"], answer["stdout"]["data"]) == (0, b"hi\n")
+        assert answer["duration"] < 1.0
+        assert alive_with(while_) == []
 
 
 # Connections -------------------------------------------------------------------------------
@@ -195,7 +187,7 @@ async def nothing_is_lost_of_what_is_printed_while_nobody_is_connected(
     async with connected(stack, "second") as second:
         arguments = {"exec": started["exec"], "stdout": len("ready\n")}
         async with second.open("exec.attach", arguments) as attached:
-            arrived = [chunk async for chunk in attached.receiver(1)]
+            arrived = [chunk async for chunk in attached.receiver(1, start=len("ready\n"))]
             assert (await attached.wait())["status"] == 0
     assert b"".join(arrived) == produced
 

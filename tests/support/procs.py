@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+
+_lengths = count(os.getpid() * 1000 + 10_000_000)
+
+
+@contextmanager
+def sleep_of_its_own() -> Iterator[str]:
+    """Seconds, as no other process sleeps them: by this word a `sleep` is found again. What is
+    left of them after the block is killed."""
+    word = str(next(_lengths))
+    try:
+        yield word
+    finally:
+        for pid in alive_with(word):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def alive_with(word: str) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -101,10 +101,14 @@ class Stack:
         controller = await self.controller(name, **options)
         return await controller.attach(RUN, timeout=PATIENCE)
 
-    def start_child(self, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
-        """A Python program that finds the package; killed at the end if it still runs."""
+    def start_child(
+        self, *arguments: str, prefix: Sequence[str] = (), **environ: str
+    ) -> subprocess.Popen[bytes]:
+        """A Python program that finds the package; killed at the end if it still runs.
+
+        `prefix`: the program that starts it in its own place, with its arguments."""
         child = subprocess.Popen(
-            [sys.executable, *arguments],
+            [*prefix, sys.executable, *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environ},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -112,7 +116,9 @@ class Stack:
         self._exits.callback(_end_child, child)
         return child
 
-    def start_sidecar_process(self, **options: Any) -> subprocess.Popen[bytes]:
+    def start_sidecar_process(
+        self, *, prefix: Sequence[str] = (), **options: Any
+    ) -> subprocess.Popen[bytes]:
         """`sidecar run` as a program."""
         settings = self.settings(**options)
         self.sidecars.append(None)  # type: ignore[arg-type]  # nothing of it can be looked into
@@ -120,6 +126,7 @@ class Stack:
             "-m",
             "sidecar",
             "run",
+            prefix=prefix,
             SIDECAR_RUN=settings.run,
             SIDECAR_HUB=settings.hub,
             SIDECAR_TOKEN=settings.token,

@@ -1,0 +1,243 @@
+"""Work as agents have it done, through `sidecar run` as a process of its own, counted in /proc."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from procs import Held, alive_with, held, sleep_of_its_own
+from stack import RUN, Stack, open_stack, until
+
+from sidecar.client import CallError, Code, Run
+
+MB, MIB, GIB = 1_000_000, 1 << 20, 1 << 30
+CLIENT = Path(__file__).parent / "support" / "killed_client.py"
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with open_stack(tmp_path_factory.mktemp("end-to-end"), sidecars=0) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+async def sidecar(stack: Stack) -> subprocess.Popen[bytes]:
+    return stack.start_sidecar_process()
+
+
+@pytest.fixture(scope="module")
+async def run(stack: Stack, sidecar: subprocess.Popen[bytes]) -> Run:
+    return await stack.attach()
+
+
+# Tools -------------------------------------------------------------------------------------
+
+GIT = "git -c user.name=me -c user.email=me@example.org -c init.defaultBranch=main"
+
+
+async def test_git_makes_a_repository_clones_it_and_reads_its_log(run: Run) -> None:
+    made = await run.exec(
+        f"{GIT} init -q origin && cd origin && echo text > file && {GIT} add file"
+        f" && {GIT} commit -q -m first && {GIT} clone -q . ../clone"
+    )
+    made.check()
+    read = await run.exec(["git", "log", "--format=%an %s", "--stat"], cwd="clone")
+    assert read.stdout.decode().splitlines()[0] == "me first"
+    assert "1 file changed" in read.stdout.decode()
+
+
+MAKEFILE = """\
+PARTS := $(foreach n,$(shell seq 64),part-$(n))
+whole: $(PARTS)
+\tcat $(PARTS) > $@
+part-%:
+\t@echo making $@; sleep 0.01; echo $* > $@
+"""
+
+
+async def test_make_runs_eight_jobs_at_once(run: Run, stack: Stack) -> None:
+    project = stack.workspace / "project"
+    project.mkdir()
+    (project / "Makefile").write_text(MAKEFILE)
+    made = (await run.exec(["make", "-j8"], cwd="project")).check()
+    told = made.stdout.decode().splitlines()
+    assert sorted(told[:-1]) == sorted(f"making part-{n}" for n in range(1, 65))
+    assert (project / "whole").read_text().split() == [str(n) for n in range(1, 65)]
+
+
+@pytest.mark.slow
+async def test_pytest_runs_the_own_tests_of_a_real_package(run: Run) -> None:
+    """websocket-client brings its tests along; those that want the Internet skip themselves."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    ended = await run.exec([*command, "--pyargs", "websocket.tests"], timeout=50)
+    last = ended.stdout.decode().splitlines()[-1]
+    assert ended.status == 0, last
+    assert int(last.split()[0]) > 100  # "195 passed, 26 skipped in 2.77s"
+
+
+# Nothing is left ---------------------------------------------------------------------------
+
+
+async def _settled(pid: int, before: Held) -> Held:
+    """What a process holds once what it had to do is done; for a failing test, in the end."""
+    with anyio.move_on_after(5):
+        await until(lambda: _same(held(pid), before))
+    return held(pid)
+
+
+def _same(now: Held, before: Held) -> bool:
+    return (now.descriptors, now.children) == (before.descriptors, before.children)
+
+
+async def _many(run: Run, count: int) -> None:
+    async with anyio.create_task_group() as group:
+        for number in range(count):
+            group.start_soon(_numbered, run, number)
+
+
+async def _numbered(run: Run, number: int) -> None:
+    ended = await run.exec(f"echo {number}; exit {number % 200}")
+    assert (int(ended.stdout), ended.status) == (number, number % 200)
+
+
+@pytest.mark.slow
+async def test_a_thousand_programs_leave_nothing(
+    run: Run, sidecar: subprocess.Popen[bytes]
+) -> None:
+    for _ in range(3):
+        await _many(run, 200)  # what is kept of programs that ended is as much as it will be
+    before = held(sidecar.pid)
+    for number in range(1000):
+        await _numbered(run, number)
+    await _many(run, 200)
+    after = await _settled(sidecar.pid, before)
+    assert _same(after, before)
+    assert after.threads <= before.threads
+    # Receipts and events of each are kept for hours, below bounds of their own.
+    assert after.resident - before.resident < 1200 * 4096
+
+
+@pytest.mark.slow
+async def test_a_gigabyte_of_output_takes_constant_memory(
+    run: Run, sidecar: subprocess.Popen[bytes]
+) -> None:
+    async def follow(size: int) -> int:
+        got = 0
+        command = ["head", "-c", str(size), "/dev/zero"]
+        async with run.process(command, on_full="hold") as program:
+            async for _, chunk in program.output():
+                got += len(chunk)
+            (await program.wait()).check()
+        return got
+
+    assert await follow(MIB) == MIB
+    await _many(run, 200)  # so that nothing of programs of other tests is kept any more
+    before = held(sidecar.pid)
+    Path(f"/proc/{sidecar.pid}/clear_refs").write_text("5")  # the peak begins anew: proc(5)
+    assert await follow(GIB) == GIB
+    assert _peak(sidecar.pid) - before.resident <= 32 * MIB
+    await _many(run, 200)
+    assert _same(await _settled(sidecar.pid, before), before)
+
+
+def _peak(pid: int) -> int:
+    [line] = [
+        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmHWM" in line
+    ]
+    return int(line.split()[1]) * 1024
+
+
+# Ends --------------------------------------------------------------------------------------
+
+
+async def test_a_program_that_ignores_term_is_killed_after_the_grace(run: Run) -> None:
+    shell = "trap '' TERM; echo $$; while :; do sleep 0.01; done"
+    async with run.open("exec.run", {"shell": shell, "timeout": 0.2, "grace": 0.2}) as call:
+        pid = int(await call.receiver(1).receive())
+        with pytest.raises(CallError) as caught:
+            await call.wait()
+    assert caught.value.code is Code.TIMEOUT
+    assert caught.value.details["signal"] == signal.SIGKILL
+    assert not Path(f"/proc/{pid}").exists()
+
+
+DETACHED = {
+    "setsid": "setsid sleep {} &",
+    "double fork": "(setsid sh -c 'sleep {} & exit' &)",
+    "a closed terminal and no output": "setsid -f sleep {} >/dev/null 2>&1 </dev/null",
+    "another name and folder": "ln -sf $(command -v sleep) nap; (cd /; setsid $OLDPWD/nap {} &)",
+}
+
+
+@pytest.mark.parametrize("shell", DETACHED.values(), ids=DETACHED)
+async def test_what_leaves_its_session_is_listed_as_a_survivor_and_killed(
+    shell: str, run: Run, sidecar: subprocess.Popen[bytes]
+) -> None:
+    with sleep_of_its_own() as while_:
+        started = await run.call("exec.start", {"shell": shell.format(while_)})
+        program = {"exec": started["exec"]}
+        assert (await run.call("exec.wait", program))["status"] == 0
+        await until(lambda: len(alive_with(while_)) == 1)
+        [pid] = alive_with(while_)
+        listed = await run.call("exec.list")
+        [entry] = [entry for entry in listed["processes"] if entry["exec"] == started["exec"]]
+        assert [survivor["pid"] for survivor in entry["survivors"]] == [pid]
+        await run.call("exec.kill", program)
+        assert alive_with(while_) == []
+    await until(lambda: held(sidecar.pid).children == 0)
+
+
+async def test_a_program_outlives_the_client_that_was_killed_and_its_output_is_all_there(
+    stack: Stack, run: Run
+) -> None:
+    shell = "echo ready; until [ -e on ]; do sleep 0.01; done; seq 300000; touch finished"
+    client = stack.start_child(str(CLIENT), stack.url("killed"), RUN, shell)
+    id = bytes.fromhex((await _line(client)).decode())
+    assert await _line(client) == b"reading"
+    client.kill()
+    (stack.workspace / "on").touch()
+    await until((stack.workspace / "finished").exists)
+    async with run.open("exec.attach", {"exec": id}) as call:
+        arrived = [chunk async for chunk in call.receiver(1)]
+        assert (await call.wait())["status"] == 0
+    expected = "ready\n" + "".join(f"{n}\n" for n in range(1, 300_001))
+    assert b"".join(arrived).decode() == expected
+
+
+async def _line(child: subprocess.Popen[bytes]) -> bytes:
+    assert child.stdout is not None
+    line = await anyio.to_thread.run_sync(child.stdout.readline)
+    return bytes(line).strip()
+
+
+# PID 1 -------------------------------------------------------------------------------------
+
+NAMESPACE = ("unshare", "--pid", "--mount-proc", "--kill-child", "--map-root-user")
+
+
+@pytest.mark.optional
+async def test_as_pid_1_it_reaps_strangers_and_gets_the_exits_of_its_own(tmp_path: Path) -> None:
+    if (await anyio.run_process([*NAMESPACE, "true"], check=False)).returncode != 0:
+        pytest.skip("this kernel or container allows no namespaces")
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        stack.start_sidecar_process(prefix=NAMESPACE)
+        run = await stack.attach()
+        first = await run.exec("tr '\\0' ' ' < /proc/1/cmdline; (setsid sh -c 'sleep 0.1 &' &)")
+        assert b"sidecar run" in first.stdout
+        await _many(run, 100)  # while orphans end, each is told its own status
+
+        look = "cat /proc/[0-9]*/stat 2>/dev/null | sed 's/.*) //' | grep -c ^Z"
+        left = await run.exec(f"(sleep 0.05 &); until [ $({look}) = 0 ]; do :; done", timeout=10)
+        assert left.status == 0
+
+        with pytest.raises(CallError) as caught:
+            await run.exec("setsid sleep 600 & sleep 600", timeout=0.2)
+        assert caught.value.code is Code.TIMEOUT
+        left = await run.exec("cat /proc/[0-9]*/comm | grep -c sleep")
+        assert left.stdout.strip() == b"0"
