@@ -32,6 +32,10 @@ SECTIONS = {
     },
     "Use a sidecar": {
         "exec": "Run a program in the sandbox, as if it were here.",
+        "attach": "Come back to a program that runs.",
+        "ps": "Which programs run.",
+        "logs": "What a program printed.",
+        "kill": "End programs with all that they started.",
         "cp": "Copy a file in or out.",
         "ls": "List a directory.",
         "cat": "Print files.",
@@ -110,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _main(arguments: Sequence[str]) -> int:
-    is_exec = arguments[:1] == ["exec"]
+    is_exec = arguments[:1] in (["exec"], ["attach"])
     try:
         # Not `cli.main`, which makes a broken pipe look like any other failure.
         with cli.make_context("sidecar", list(arguments)) as context:

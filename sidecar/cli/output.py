@@ -42,8 +42,9 @@ def set_up_streams() -> None:
 
 
 def complain(message: str) -> None:
-    """One line on stderr."""
-    print(f"sidecar: {visible(message, sys.stderr)}", file=sys.stderr, flush=True)
+    """One line on stderr. A terminal may be raw just now, and then needs the carriage return."""
+    end = "\r\n" if sys.stderr.isatty() else "\n"
+    print(f"sidecar: {visible(message, sys.stderr)}", end=end, file=sys.stderr, flush=True)
 
 
 def explain(error: Exception) -> None:
@@ -53,6 +54,8 @@ def explain(error: Exception) -> None:
         complain(f"{error.code}: {error.message}")
         is_program = error.code == "timeout" and error.details.get("which") != "attach"
         hint = None if is_program else HINTS.get(error.code)
+        if "exec" in error.details:
+            hint = "`sidecar ps --all` shows which programs are known"
     elif isinstance(error, ChannelError):
         complain(f"{error.reason}: {error}")
         hint = HINTS.get(error.reason)

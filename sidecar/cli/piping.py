@@ -12,34 +12,22 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
 
+from sidecar.cli.ending import Outcome
 from sidecar.cli.loop import SIGNALS, beside
+from sidecar.cli.order import Order
 from sidecar.cli.output import complain, show_json, text_or_bytes
 from sidecar.cli.target import Target, attached
-from sidecar.client import CallError, Completed, Process, Run
-
-if TYPE_CHECKING:
-    from sidecar.cli.exec import Order
+from sidecar.client import CallError, Options, Process, Run
 
 CHUNK = 64 * 1024
 JSON_BYTES = 16 * 1024 * 1024  # of each output, kept for --json
 LAST_WAIT = 12.0  # seconds for the end of a program that was told to end: TERM, 5 s, KILL
 LAST_OUTPUT = 0.5  # seconds for what it printed at its end
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How it ended: of these, one is set."""
-
-    completed: Completed | None = None
-    error: CallError | None = None
-    signal: int | None = None  # that we got
-    failure: OSError | None = None  # of our own output
 
 
 class Sink(Protocol):
@@ -68,12 +56,13 @@ class Collected:
         self.dropped[n] += max(0, len(data) - room)
 
 
-async def carry_out(target: Target, order: Order) -> Outcome:
-    """Attach, run the program to its end, and give way to signals at any moment."""
+async def carry_out(target: Target, order: Order, stdin: bool, as_json: bool) -> Outcome:
+    """Attach, run the program to its end, and give way to signals at any moment. With `stdin`
+    it gets our standard input."""
     outcome = Outcome()
-    sink = Collected() if order.as_json else OwnOutput()
+    sink = Collected() if as_json else OwnOutput()
     async with _signals(outcome) as interrupt, attached(target) as run:
-        await _run(run, order, sink, outcome, interrupt)
+        await _run(run, order, stdin, sink, outcome, interrupt)
     if isinstance(sink, Collected) and outcome.signal is None:
         _show(outcome, sink)
     return outcome
@@ -102,34 +91,35 @@ async def _signals(outcome: Outcome) -> AsyncIterator[_Interrupt]:
         yield interrupt
 
 
-async def _run(run: Run, order: Order, sink: Sink, outcome: Outcome, interrupt: _Interrupt) -> None:
-    async with run.process(
-        order.program,
-        cwd=order.cwd,
-        env=order.env,
-        stdin=order.stdin,
-        timeout=order.timeout,
-        on_full="hold",
-    ) as process:
+async def _run(
+    run: Run, order: Order, stdin: bool, sink: Sink, outcome: Outcome, interrupt: _Interrupt
+) -> None:
+    options: Options = {**order.options, "on_full": "hold"}
+    async with run.process(order.program, stdin=stdin, **options) as process:
         interrupted = anyio.Event()
         interrupt.gently = interrupted.set
 
         async def attend(block: anyio.CancelScope) -> None:
             async with anyio.create_task_group() as group:
-                if order.stdin:
+                if stdin:
                     group.start_soon(feed, process)
                 await interrupted.wait()
                 await _end(process, block)
 
         async with beside(attend):
-            try:
-                async for n, data in process.output():
-                    await sink.write(n, data)
-                outcome.completed = await process.wait()
-            except CallError as error:
-                outcome.error = error
-            except OSError as error:
-                outcome.failure = error
+            await pass_on(process, sink, outcome)
+
+
+async def pass_on(process: Process, sink: Sink, outcome: Outcome) -> None:
+    """The program's output to `sink` until it ends, and how that was to `outcome`."""
+    try:
+        async for n, data in process.output():
+            await sink.write(n, data)
+        outcome.completed = await process.wait()
+    except CallError as error:
+        outcome.error = error
+    except OSError as error:
+        outcome.failure = error
 
 
 async def _end(process: Process, block: anyio.CancelScope) -> None:

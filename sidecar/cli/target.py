@@ -6,6 +6,7 @@ or any hub, by a token file (`--token-file`, with `--run` and `--controller`).
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -50,6 +51,16 @@ class Target:
     token_file: str | None
     controller: str | None
     watch: bool
+
+    def said(self) -> str:
+        """These options once more, for a command line that goes to the same sidecar."""
+        options = {
+            "--run": self.run,
+            "--profile": self.profile,
+            "--token-file": self.token_file,
+            "--controller": self.controller,
+        }
+        return "".join(f"{name} {shlex.quote(text)} " for name, text in options.items() if text)
 
 
 def target_options(verb: _F) -> _F:

@@ -14,6 +14,8 @@ from sidecar.client.controller import Controller, new_controller_id
 from sidecar.client.events import Cursor, Event, EventStream, Gap
 from sidecar.client.exec import Completed, Process, ProgramFailed
 from sidecar.client.files import Download, FileEntry, Files, Written
+from sidecar.client.processes import Excerpt, ProcessInfo, RemoteProcess, Survivor
+from sidecar.client.program import Limits, Options, Terminal
 from sidecar.client.run import Run
 from sidecar.errors import CallError, Code, Retry, Started
 from sidecar.tokens import CallableProvider, FixedToken, Token, TokenFile, TokenProvider
@@ -28,16 +30,23 @@ __all__ = [
     "Download",
     "Event",
     "EventStream",
+    "Excerpt",
     "FileEntry",
     "Files",
     "FixedToken",
     "Gap",
+    "Limits",
     "new_controller_id",
+    "Options",
     "Process",
+    "ProcessInfo",
     "ProgramFailed",
+    "RemoteProcess",
     "Retry",
     "Run",
     "Started",
+    "Survivor",
+    "Terminal",
     "Token",
     "TokenFile",
     "TokenProvider",

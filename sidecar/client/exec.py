@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
@@ -16,7 +16,7 @@ from sidecar.protocol.streams import STDERR, STDOUT
 from sidecar.streaming import Receiver
 
 if TYPE_CHECKING:
-    from sidecar.client.run import Run
+    from sidecar.client.processes import RemoteProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Completed:
     stderr: bytes
     duration: float  # seconds
     dropped: Mapping[int, int]
+    timed_out: Literal["total", "idle"] | None = None  # the timeout that ended it
 
     @property
     def ok(self) -> bool:
@@ -62,10 +63,13 @@ class ProgramFailed(Exception):
 
 
 class Process:
-    """A program that runs: its output as it comes, its input, its end."""
+    """A program that runs: its output as it comes, its input, its end.
 
-    def __init__(self, run: Run, call: PendingCall, source: PushSource | None) -> None:
-        self._run = run
+    `remote` is its handle, for what needs no stream: signals, a new size, what it printed before.
+    """
+
+    def __init__(self, remote: RemoteProcess, call: PendingCall, source: PushSource | None) -> None:
+        self.remote = remote
         self._call = call
         self._source = source
         self.stdout: Receiver = call.receiver(STDOUT)
@@ -78,13 +82,18 @@ class Process:
     async def write(self, data: bytes) -> None:
         """To standard input. Raises `anyio.BrokenResourceError` once the program reads no more."""
         if self._source is None:
-            raise ValueError("started without standard input: pass stdin=True")
+            raise ValueError("there is no way to its input: pass stdin=True, or input=True")
         await self._source.push(data)
 
     def close_stdin(self) -> None:
         """The end of input."""
         if self._source is not None:
             self._source.end()
+
+    @property
+    def skipped(self) -> dict[int, list[tuple[int, int]]]:
+        """By output, the ranges of offsets that were gone before they could be sent."""
+        return {n: r.stream.skipped for n, r in ((STDOUT, self.stdout), (STDERR, self.stderr))}
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """(1, bytes) of stdout and (2, bytes) of stderr as they come, until both end."""
@@ -104,12 +113,15 @@ class Process:
                     del streams[n]
 
     def cancel(self) -> None:
-        """Kill it. `wait` raises `cancelled` when that is done."""
-        self._run.attachment.cancel(self._call)
+        """End the call. A program of `Run.process` is killed, and `wait` raises `cancelled` when
+        that is done; one that was attached to is left as it is."""
+        self.remote.run.attachment.cancel(self._call)
 
     async def wait(self) -> Completed:
         """How it ended; the output is whatever was not read through `stdout` and `stderr`."""
         value = await self._call.wait()
+        if value.get("state") == "running":  # attached to without following
+            return await self.remote.wait()
         return completed_of(value, b"", b"")
 
 
@@ -174,4 +186,12 @@ def completed_of(value: Mapping[str, Any], stdout: bytes, stderr: bytes) -> Comp
         for n, name in ((STDOUT, "stdout"), (STDERR, "stderr"))
         if value.get(name, {}).get("dropped")
     }
-    return Completed(value["status"], value["signal"], stdout, stderr, value["duration"], dropped)
+    return Completed(
+        value["status"],
+        value["signal"],
+        stdout,
+        stderr,
+        value["duration"],
+        dropped,
+        value.get("which"),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from sidecar.streaming import Receiver, Sender
 
 RESEND_AFTER = 2.0  # seconds without `accepted`; doubles up to 10
 FENCE_TIME = 10.0  # seconds for the fence to be confirmed
+EMPTY = hashlib.sha256().digest()  # of a stream without bytes
 RESULT_STREAM = 4  # carries a result that is too large to stand in its envelope
 
 
@@ -87,6 +89,9 @@ class PendingCall:
             self.receiver(n).finish_at(offset, sha256)
         if self.error is not None:
             self._stop_streams(self.error)
+        for n, receiver in self.receivers.items():
+            if n not in result.streams and receiver.stream.received == receiver.stream.start:
+                receiver.finish_at(receiver.stream.start, EMPTY)  # it was never sent
         self._ended.set()
 
     def receive_state(self, state: wire.State) -> None:
@@ -157,9 +162,8 @@ class PendingCall:
         for sender in self.senders.values():
             sender.stop(error)
         announced = self.result.streams if self.result is not None else {}
-        is_final = self.result is None or error.started is Started.NO
         for n, receiver in self.receivers.items():
-            if is_final and n not in announced:
+            if n not in announced:
                 receiver.abandon(error)
 
 

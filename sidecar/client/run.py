@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import anyio
 
@@ -13,18 +13,25 @@ from sidecar.client.events import Cursor, EventStream
 from sidecar.client.exec import Completed, Process, collect
 from sidecar.client.files import Files
 from sidecar.client.pending import PendingCall
+from sidecar.client.processes import (
+    CREDIT,
+    ProcessInfo,
+    RemoteProcess,
+    find_process,
+    processes_of,
+)
+from sidecar.client.program import Options, Words, program_arguments
 from sidecar.client.sources import PushSource
 from sidecar.errors import LimitExceeded
 from sidecar.identity import new_id
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.limits import ANSWER_BYTES, ARGUMENTS_BYTES, MIB, STREAM_CREDIT
+from sidecar.protocol.limits import ANSWER_BYTES, ARGUMENTS_BYTES, STREAM_CREDIT
 from sidecar.protocol.streams import STDIN, SendStream
 from sidecar.streaming import BytesSource, Sender, Source
 
 if TYPE_CHECKING:
     from sidecar.client.controller import Controller
 
-CREDIT = 4 * MIB  # for each stream of a call; an attachment's window bounds all of them
 START = Cursor()
 
 
@@ -159,20 +166,14 @@ class Run:
     # programs -----------------------------------------------------------------------------
 
     async def exec(
-        self,
-        program: Sequence[str | bytes] | str,
-        *,
-        cwd: str | bytes | None = None,
-        env: Mapping[str, str] | None = None,
-        input: bytes | None = None,
-        timeout: float | None = None,
+        self, program: Words, *, input: bytes | None = None, **options: Unpack[Options]
     ) -> Completed:
         """Run a program to its end: a list is its argv, a string goes to the shell.
 
         Its status is in the answer, not an exception: see `Completed.check`. Raises `CallError`:
-        `timeout` (partial output in `details["output"]`), `not_found`, `outside`, ...
+        `timeout` (`details` say which, and have the partial `output`), `not_found`, `outside`, ...
         """
-        arguments = _arguments(program, cwd=cwd, env=env, timeout=timeout, live=False)
+        arguments = program_arguments(program, options) | {"live": False}
         small = input is None or len(input) <= ANSWER_BYTES
         if input is not None:
             arguments["stdin"] = input if small else "stream"
@@ -183,18 +184,10 @@ class Run:
 
     @asynccontextmanager
     async def process(
-        self,
-        program: Sequence[str | bytes] | str,
-        *,
-        cwd: str | bytes | None = None,
-        env: Mapping[str, str] | None = None,
-        stdin: bool = False,
-        timeout: float | None = None,
-        on_full: str = "drop",
+        self, program: Words, *, stdin: bool = False, **options: Unpack[Options]
     ) -> AsyncIterator[Process]:
         """A program with live output. Leaving the block kills it if it still runs."""
-        arguments = _arguments(program, cwd=cwd, env=env, timeout=timeout, live=True)
-        arguments["on_full"] = on_full
+        arguments = program_arguments(program, options) | {"live": True}
         if stdin:
             arguments["stdin"] = "stream"
         async with self.open("exec.run", arguments) as call:
@@ -202,7 +195,32 @@ class Run:
             if stdin:
                 source = PushSource()
                 self.send(call, STDIN, source)
-            yield Process(self, call, source)
+            yield Process(RemoteProcess(self, call.id), call, source)
+
+    async def start(
+        self, program: Words, *, stdin: bool | bytes = False, **options: Unpack[Options]
+    ) -> RemoteProcess:
+        """Start a program that lives on without us; a handle on it.
+
+        `stdin`: none, the bytes themselves (64 KiB at most), or True for an input that stays
+        open until somebody ends it.
+        """
+        arguments = program_arguments(program, options)
+        if stdin is not False:
+            arguments["stdin"] = "stream" if stdin is True else stdin
+        answer = await self.call("exec.start", arguments)
+        return RemoteProcess(self, answer["exec"], answer["pid"])
+
+    async def processes(self) -> list[ProcessInfo]:
+        """The programs that run, and those that ended and are still remembered; oldest first."""
+        return await processes_of(self)
+
+    async def find(self, id: bytes | str) -> RemoteProcess:
+        """A program by its exec id, or by so much of its text as no other begins with.
+
+        Raises `CallError`: `not_found`, or `invalid` if it could be several.
+        """
+        return await find_process(self, id)
 
     # events -------------------------------------------------------------------------------
 
@@ -219,25 +237,3 @@ class Run:
         """End the attachment. Calls that run go on."""
         self._controller.detach(self.attachment)
         await anyio.lowlevel.checkpoint()
-
-
-def _arguments(
-    program: Sequence[str | bytes] | str,
-    *,
-    cwd: str | bytes | None,
-    env: Mapping[str, str] | None,
-    timeout: float | None,
-    live: bool,
-) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"live": live}
-    if isinstance(program, str):
-        arguments["shell"] = program
-    else:
-        arguments["argv"] = list(program)
-    if cwd is not None:
-        arguments["cwd"] = cwd
-    if env:
-        arguments["env"] = dict(env)
-    if timeout is not None:
-        arguments["timeout"] = float(timeout)
-    return arguments
