@@ -6,8 +6,6 @@ reads top to bottom: open the workspace, take calls, load the catalogue, answer 
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Literal
@@ -22,7 +20,6 @@ from sidecar.localsocket import LocalSocket
 from sidecar.parts import Parts, facts, health_of
 from sidecar.policy import Policy
 from sidecar.processes.table import Processes
-from sidecar.reaper import reap_strangers
 from sidecar.receipts import MemoryReceipts
 
 
@@ -32,14 +29,12 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> None:
         "inherited" if parts.settings.environment == "inherited" else "clean"
     )
     hands = await stack.enter_async_context(
-        LocalHands.open_root(parts.settings.workspace, environment=environment)
+        LocalHands.open_root(parts.settings.workspace, environment=environment, sole_parent=True)
     )
     complete(parts, hands)
     async with anyio.create_task_group() as group:
         group.start_soon(take_calls, parts)
         group.start_soon(_answer_locally, parts)
-        if os.getpid() == 1:
-            group.start_soon(_reap, hands)
 
 
 def complete(parts: Parts, hands: LocalHands) -> None:
@@ -90,16 +85,3 @@ async def _answer_locally(parts: Parts) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(LocalSocket(parts.folder / "admin.sock", operations, admin=True).run)
         group.start_soon(LocalSocket(parts.folder / "agent.sock", operations).run)
-
-
-async def _reap(hands: LocalHands) -> None:
-    """As PID 1: strangers, those that ended before we listened too."""
-    with anyio.open_signal_receiver(signal.SIGCHLD) as signals:
-        await _reap_all_but(hands)
-        async for _ in signals:
-            await _reap_all_but(hands)
-
-
-async def _reap_all_but(hands: LocalHands) -> None:
-    ours = {program.pid for program in await hands.known()}
-    await anyio.to_thread.run_sync(reap_strangers, ours.__contains__)

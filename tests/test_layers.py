@@ -37,7 +37,6 @@ AFTER_HELLO = {
     "sidecar.protocol.receipts": "a receipt is written for a call",
     "sidecar.protocol.spool": "keeps the output of programs",
     "sidecar.protocol.streams": "belong to a call",
-    "sidecar.reaper": "has all the time that zombies have",
     "sidecar.receipts": "a receipt is written for a call",
     "sidecar.spool": "keeps the output of programs",
     "sidecar.streaming": "belongs to a call",

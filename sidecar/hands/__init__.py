@@ -10,8 +10,15 @@ form, put together from:
     upload       a file is replaced in one step
     environment  what programs inherit
     spawn        one program starts, with pipes and a session of its own
-    sessions     who else lives in a program's session
-    programs     every program of this process: signal, kill, reap, remember
+    programs     every program of this process: start, signal, kill, remember
+    record       what is kept of one
+    reaping      how its end is noticed
+    proc         what the kernel says of processes
+    tree         who belongs to a program
+    ending       kill means everything
+    orphans      what programs leave behind is adopted, and reaped
+    cgroup       a cgroup for each program, where we may make one
+    capabilities what this kernel and our identity allow
     threads      calls that may block, off the event loop
     syscalls     what Linux has and Python has not
 """

@@ -1,35 +1,32 @@
-"""Every program of this process: start, signal, kill, reap, remember.
+"""Every program of this process: start, signal, kill, remember.
 
-A program is reaped by pid as soon as its pidfd says that it ended (a thread waits for it where
-the kernel has no pidfds), never with waitpid(-1), which would steal the children of others. An
-exit is reported only if wait4(2) returned it.
-
-Until it was reaped nobody else can have its pid, so `signal` cannot hit a stranger. `kill`
-reaches the whole session: the leader's group, the groups of a shell's jobs, and what is left
-of the group once the leader ended (of a job in a group of its own then, only if `kill` had
-begun before). What called setsid(2) itself has left and lives on.
+Until a program was reaped nobody else can have its pid, so `signal` cannot hit a stranger.
+`kill` reaches everything that a program started: `tree` says how that is found, `ending` how it
+is ended, `orphans` what becomes of what it left behind, `reaping` how its own end is noticed.
 
 Everything here runs on the event loop, but for what reads /proc or files.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import threading
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 
 from sidecar.errors import CallError, Code, Invalid, LimitExceeded, Started, from_os_error
-from sidecar.hands import sessions, terminal
+from sidecar.hands import terminal
+from sidecar.hands.cgroup import Cgroup, Cgroups
 from sidecar.hands.command import Command, command_of
+from sidecar.hands.ending import Ending
 from sidecar.hands.interface import Base, Exit, Known, Path, Program, Running, Survivor, Target
+from sidecar.hands.orphans import Orphans
 from sidecar.hands.paths import Paths
+from sidecar.hands.proc import Process, read_process
+from sidecar.hands.reaping import Reaper
+from sidecar.hands.record import Record
 from sidecar.hands.refusal import explain
 from sidecar.hands.restraint import restrain
 from sidecar.hands.spawn import Child, start
@@ -37,30 +34,8 @@ from sidecar.hands.threads import Threads
 
 MAX_RUNNING = 1024  # programs at once; one more answers `limit`
 MAX_ENDED = 1024  # ended programs that are remembered; the oldest is forgotten for one more
-LINGER = 2.0  # seconds that `kill` waits after the KILL
 CLOSE_TIME = 5.0  # seconds that `aclose` may take
 CLOSE_GRACE = 2.0  # seconds of them between TERM and KILL
-_PAUSE = 0.005  # seconds between looks at a session, doubled up to:
-_MAX_PAUSE = 0.1
-
-
-@dataclass(slots=True, eq=False)
-class _Record:
-    """One program. `exit` stays None if somebody else reaped it."""
-
-    key: bytes
-    pid: int
-    start_time: int
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    exit: Exit | None = None
-    pidfd: int | None = None
-    has_terminal: bool = False
-    master: int | None = None  # of its terminal, until it was reaped
-    has_survivors: bool = False  # others in its group when it was reaped
-
-    @property
-    def was_reaped(self) -> bool:
-        return self.ended.is_set()
 
 
 class Programs:
@@ -72,35 +47,68 @@ class Programs:
         threads: Threads,
         root: int,
         environments: Mapping[Base, dict[bytes, bytes]],
+        *,
+        cgroups: Cgroups | None = None,
+        sole_parent: bool = False,
     ) -> None:
         self._paths = paths
         self._threads = threads
         self._root = root
         self._environments = environments
-        self._starting: set[bytes] = set()
-        self._running: dict[bytes, _Record] = {}
-        self._ended: dict[bytes, _Record] = {}  # oldest first
-        self._loop = asyncio.get_running_loop()
+        self._cgroups = cgroups
+        self._starting: dict[bytes, anyio.Event] = {}
+        self._running: dict[bytes, Record] = {}
+        self._ended: dict[bytes, Record] = {}  # oldest first
+        self._pids: set[int] = set()  # of those that were not reaped
+        self._reaper = Reaper(self._on_end)
+        self._orphans = Orphans(self._pids.__contains__, self._was_seen, sole_parent=sole_parent)
+        self._ending = Ending(threads, self._orphans, self._pids)
         self._is_closed = False
+
+    @property
+    def adopts(self) -> bool:
+        """Whether what programs leave behind becomes a child of ours (prctl(2), subreaper)."""
+        return self._orphans.adopts
 
     async def spawn(self, program: Program, *, key: bytes) -> Running:
         command = command_of(program, self._environments, key)
         self._check_room(key)
-        self._starting.add(key)
+        started = self._starting[key] = anyio.Event()
         try:
-            child = await self._start_in(program.cwd, command)
+            async with self._cgroup(key) as cgroup:
+                child = await self._start_in(program.cwd, command)
+                if cgroup is not None:
+                    cgroup.adopt(child.pid)
+            record = Record(key, child.pid, child.start_time, cgroup=cgroup)
+            self._remember(record)
         finally:
-            self._starting.remove(key)
-        record = self._running[key] = _Record(key, child.pid, child.start_time)
+            del self._starting[key]
+            started.set()
         try:
             self._restrain(child, command)
         finally:
-            self._watch(record)
+            self._reaper.watch(record)
         ends = child.ends
         record.master, record.has_terminal = ends.master, ends.master is not None
         return Running(
             child.pid, child.start_time, ends.stdin, ends.stdout, ends.stderr, ends.control
         )
+
+    def adopt(self, key: bytes, pid: int, start_time: int) -> bool:
+        """Know a program that a hands before us started; False if it is there no more.
+
+        How it ends is for its parent to see: `wait` raises `outcome_unknown`.
+        """
+        if key in self._running or key in self._ended:
+            return True
+        self._check_room(key)
+        process = read_process(pid)
+        if process is None or process.start_time != start_time or not process.is_alive:
+            return False
+        record = Record(key, pid, start_time, is_child=process.parent == os.getpid())
+        self._remember(record)
+        self._reaper.watch(record)
+        return True
 
     def resize(self, key: bytes, rows: int, cols: int) -> None:
         """Nothing happens to the terminal of a program that was reaped."""
@@ -111,22 +119,24 @@ class Programs:
         if record.master is not None:
             terminal.resize(record.master, rows, cols)
 
-    def signal(self, key: bytes, number: int, to: Target) -> None:
+    async def signal(self, key: bytes, number: int, to: Target) -> None:
         if number not in signal.valid_signals():
             raise Invalid(f"{number} is no signal")
         record = self._find(key)
-        if to is Target.FOREGROUND and not record.has_terminal:
+        if to is Target.TREE:
+            return await self._ending.signal([record], number)
+        if to is not Target.FOREGROUND:
+            return record.signal(number, group=to is Target.GROUP)
+        if not record.has_terminal:
             raise Invalid("the program has no terminal")
-        if record.was_reaped:
-            return
-        if to is Target.FOREGROUND and record.master is not None:
+        if record.master is not None:
             terminal.signal_foreground(record.master, number)
-        else:
-            _signal_group(record, number)
 
     async def kill(self, key: bytes, *, grace: float) -> None:
-        record = self._find(key)
-        await self._kill(record, grace)
+        """See `Hands.kill`. Of a program that is being started, once it was."""
+        while (starting := self._starting.get(key)) is not None:
+            await starting.wait()
+        await self._ending.kill([self._find(key)], grace)
 
     async def wait(self, key: bytes) -> Exit:
         record = self._find(key)
@@ -145,7 +155,11 @@ class Programs:
         return [Known(r.key, r.pid, r.start_time, r.was_reaped, r.has_terminal) for r in records]
 
     async def survivors(self) -> dict[bytes, list[Survivor]]:
-        return {}
+        found = await self._ending.survivors(list(self._ended.values()))
+        return {
+            record.key: [Survivor(p.pid, p.start_time, p.name) for p in processes]
+            for record, processes in found.items()
+        }
 
     def forget(self, key: bytes) -> None:
         if key in self._running or key in self._starting:
@@ -153,15 +167,16 @@ class Programs:
         self._ended.pop(key, None)
 
     async def aclose(self) -> None:
-        """Kill what still runs. Afterwards nothing starts any more."""
+        """Kill what still lives, also of programs that have ended. Nothing starts any more."""
         self._is_closed = True
         records = [*self._ended.values(), *self._running.values()]
         with anyio.move_on_after(CLOSE_TIME, shield=True):
-            async with anyio.create_task_group() as kills:
-                for record in records:
-                    kills.start_soon(self._kill, record, CLOSE_GRACE)
+            await self._ending.kill(records, CLOSE_GRACE)
+            if self._cgroups is not None:
+                await self._threads.run(self._cgroups.sweep)
         for record in records:
-            self._release(record)
+            self._reaper.release(record)
+        self._orphans.close()
 
     # Starting ----------------------------------------------------------------------------
 
@@ -200,105 +215,42 @@ class Programs:
             child.ends.close()
             raise from_os_error(error, "limits", started=Started.YES) from None
 
+    @asynccontextmanager
+    async def _cgroup(self, key: bytes) -> AsyncIterator[Cgroup | None]:
+        """One for a program that is being started, if programs get any."""
+        if self._cgroups is None:
+            yield None
+            return
+        cgroup = await self._threads.run(self._cgroups.make, key)
+        try:
+            yield cgroup
+        except BaseException:
+            if cgroup is not None:
+                self._cgroups.leave(cgroup)
+            raise
+
     # Ending ------------------------------------------------------------------------------
 
-    def _watch(self, record: _Record) -> None:
-        try:
-            record.pidfd = os.pidfd_open(record.pid)
-        except OSError:  # no such call here, or no descriptor left
-            threading.Thread(target=self._wait_in_thread, args=[record], daemon=True).start()
-        else:
-            self._loop.add_reader(record.pidfd, self._reap, record)
+    def _remember(self, record: Record) -> None:
+        self._running[record.key] = record
+        self._pids.add(record.pid)
 
-    def _release(self, record: _Record) -> None:
-        if record.pidfd is not None:
-            self._loop.remove_reader(record.pidfd)
-            os.close(record.pidfd)
-            record.pidfd = None
-        if record.master is not None:
-            os.close(record.master)
-            record.master = None
-
-    def _wait_in_thread(self, record: _Record) -> None:
-        with suppress(ChildProcessError):
-            os.waitid(os.P_PID, record.pid, os.WEXITED | os.WNOWAIT)
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            self._loop.call_soon_threadsafe(self._reap, record)
-
-    def _reap(self, record: _Record) -> None:
-        if record.was_reaped:
-            return
-        try:
-            pid, status, usage = os.wait4(record.pid, os.WNOHANG)
-        except ChildProcessError:
-            pass  # reaped by somebody else: `exit` stays None
-        else:
-            if pid == 0:
-                return
-            code = os.waitstatus_to_exitcode(status)
-            record.exit = Exit(
-                status=code if code >= 0 else None,
-                signal=-code if code < 0 else None,
-                user_cpu=usage.ru_utime,
-                system_cpu=usage.ru_stime,
-                max_rss=usage.ru_maxrss * 1024,
-            )
-        # The id may be given out again from here on, unless somebody is left to use it.
-        record.has_survivors = sessions.group_exists(record.pid)
-        self._release(record)
-        self._remember(record)
-        record.ended.set()
-
-    def _remember(self, record: _Record) -> None:
+    def _on_end(self, record: Record) -> None:
+        """It was reaped just now."""
+        self._pids.remove(record.pid)
         self._ended[record.key] = self._running.pop(record.key)
         if len(self._ended) > MAX_ENDED:
             del self._ended[next(iter(self._ended))]
+        if self._cgroups is not None and record.cgroup is not None:
+            self._cgroups.leave(record.cgroup)
+        self._orphans.reap()
 
-    async def _kill(self, record: _Record, grace: float) -> None:
-        if record.was_reaped and not record.has_survivors:
-            return
-        # A stopped program acts on TERM only once it goes on.
-        if not await self._end(record, (signal.SIGTERM, signal.SIGCONT), grace):
-            await self._end(record, (signal.SIGKILL,), LINGER, insist=True)
+    def _was_seen(self, process: Process) -> bool:
+        records = (*self._ended.values(), *self._running.values())
+        return any(record.has_seen(process) for record in records)
 
-    async def _end(
-        self, record: _Record, numbers: tuple[int, ...], seconds: float, *, insist: bool = False
-    ) -> bool:
-        """Signal the session and wait until it is empty; with `insist`, signal again meanwhile."""
-        if not record.was_reaped:
-            for number in numbers:
-                with suppress(CallError):  # not ours to signal: see whether it ends by itself
-                    _signal_group(record, number)
-        await self._signal_rest(record, numbers)
-        with anyio.move_on_after(seconds):
-            await record.ended.wait()
-            pause = _PAUSE
-            while await self._is_inhabited(record):
-                await anyio.sleep(pause)
-                pause = min(2 * pause, _MAX_PAUSE)
-                if insist:
-                    await self._signal_rest(record, numbers)
-            return True
-        return False
-
-    async def _signal_rest(self, record: _Record, numbers: tuple[int, ...]) -> None:
-        reaped = record.was_reaped
-        send = partial(sessions.signal_members, record.pid, numbers, leader_reaped=reaped)
-        await self._threads.run(send)
-
-    async def _is_inhabited(self, record: _Record) -> bool:
-        look = partial(sessions.members, record.pid, leader_reaped=record.was_reaped)
-        return bool(await self._threads.run(look))
-
-    def _find(self, key: bytes) -> _Record:
+    def _find(self, key: bytes) -> Record:
         record = self._running.get(key) or self._ended.get(key)
         if record is None:
             raise CallError(Code.NOT_FOUND, "no program of this key is known")
         return record
-
-
-def _signal_group(record: _Record, number: int) -> None:
-    try:
-        os.killpg(record.pid, number)
-    except OSError as error:
-        raise from_os_error(error, f"process group {record.pid}") from None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sidecar.hands.command import Command
 from sidecar.hands.ends import Ends
 from sidecar.hands.posixspawn import posix_spawn
-from sidecar.hands.sessions import read_member
+from sidecar.hands.proc import read_process
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # nanoseconds
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
@@ -87,5 +87,5 @@ def _ticks() -> int:
 
 
 def _start_time(pid: int, otherwise: int) -> int:
-    member = read_member(pid)
-    return member.start_time if member else otherwise
+    process = read_process(pid)
+    return process.start_time if process else otherwise

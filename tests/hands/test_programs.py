@@ -22,7 +22,7 @@ from sidecar.errors import CallError, Code, Started
 from sidecar.hands import programs as module
 from sidecar.hands.interface import Exit, Program, Running
 from sidecar.hands.local import LocalHands
-from sidecar.hands.sessions import read_member
+from sidecar.hands.proc import read_process
 
 KEY = b"call"
 
@@ -84,7 +84,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    member = read_member(pid)
+    member = read_process(pid)
     return member is not None and member.state != b"Z"
 
 
@@ -126,7 +126,7 @@ async def test_the_time_a_program_took_is_told(hands: LocalHands) -> None:
 async def test_a_program_is_named_by_pid_and_start(hands: LocalHands) -> None:
     for number in range(30):  # some of them cross a tick of the clock
         running = await hands.spawn(Program(argv=["cat"], stdin=True), key=b"%d" % number)
-        member = read_member(running.pid)
+        member = read_process(running.pid)
         assert member is not None
         assert (member.session, member.group) == (running.pid, running.pid)
         assert member.start_time == running.start_time
@@ -447,7 +447,7 @@ async def test_kill_ends_what_ignores_term(hands: LocalHands) -> None:
 
 async def test_kill_ends_what_is_stopped(hands: LocalHands) -> None:
     running = await hands.spawn(Program(argv=["/bin/sh", "-c", "kill -STOP $$"]), key=KEY)
-    await until(lambda: (m := read_member(running.pid)) is not None and m.state == b"T")
+    await until(lambda: (m := read_process(running.pid)) is not None and m.state == b"T")
     await hands.kill(KEY, grace=5)
     assert (await hands.wait(KEY)).signal == 15
 
@@ -479,15 +479,14 @@ async def test_kill_reaches_the_jobs_of_a_shell(hands: LocalHands) -> None:
     await until(lambda: not is_alive(job))
 
 
-async def test_what_left_the_session_lives_on(hands: LocalHands) -> None:
+async def test_kill_reaches_what_left_the_session(hands: LocalHands) -> None:
     running = await hands.spawn(
         Program(argv=["/bin/sh", "-c", "setsid sleep 60 & echo $!; wait"]), key=KEY
     )
     gone = int(await read_line(running.stdout))
-    await until(lambda: (m := read_member(gone)) is not None and m.session == gone)
+    await until(lambda: (m := read_process(gone)) is not None and m.session == gone)
     await hands.kill(KEY, grace=1)
-    assert is_alive(gone)
-    os.kill(gone, signal.SIGKILL)
+    assert not is_alive(gone)
 
 
 async def test_the_end_is_seen_while_a_child_holds_the_pipe(hands: LocalHands) -> None:

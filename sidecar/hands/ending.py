@@ -1,0 +1,211 @@
+"""Kill means everything: the whole tree of a program, however fast it grows.
+
+TERM goes to the program's group in one step and to the rest of its tree one by one. What is
+started after that is not signalled again, since it may well be a program's own clean-up; it gets
+the KILL.
+
+Before the KILL everything is stopped. What is stopped forks no more (a fork that is under way
+ends before the signal counts, or starts over after it), and as long as a parent stands there it
+shows whose its children are. So: stop whom a look finds, look again, and once a look finds
+nobody new, kill them all. Between looks our own children are looked through by themselves, which
+is quick enough to catch what forks and exits all the time: it lives 0.1 ms, and then is an
+orphan of ours again.
+
+A signal reaches the process that was looked at and no later owner of its pid: by pidfd, and with
+its start time compared.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Container, Sequence
+
+import anyio
+
+from sidecar.errors import CallError
+from sidecar.hands.orphans import Orphans
+from sidecar.hands.proc import Process, read_children, read_process, send
+from sidecar.hands.record import Record
+from sidecar.hands.threads import Threads
+from sidecar.hands.tree import Members, look, owner_of
+
+LINGER = 2.0  # seconds that `kill` waits after the KILL
+_PAUSE = 0.005  # seconds between looks, doubled up to:
+_MAX_PAUSE = 0.1
+_STOP_TIME = 0.5  # seconds until all are killed, even if some were found that were not stopped
+_CATCHES = 200  # looks at our own children between two at all processes, while they change
+
+Name = tuple[int, int]  # pid and start time
+
+
+class Ending:
+    """Ends trees. `programs` are the pids of all programs that were not reaped."""
+
+    def __init__(self, threads: Threads, orphans: Orphans, programs: Container[int]) -> None:
+        self._threads = threads
+        self._orphans = orphans
+        self._programs = programs
+
+    async def kill(self, records: Sequence[Record], grace: float) -> None:
+        """See `Hands.kill`; one look serves any number of programs."""
+        if not self._may_live(records):
+            return
+        with anyio.move_on_after(grace):
+            if grace > 0:
+                # What is stopped acts on TERM only once it goes on.
+                await self.signal(records, signal.SIGTERM, signal.SIGCONT)
+                for record in records:
+                    await record.ended.wait()
+                return await self._until_gone(records, with_force=False)
+        with anyio.move_on_after(LINGER):
+            _signal_groups(records, signal.SIGSTOP)
+            await self._until_gone(records, with_force=True)
+
+    async def signal(self, records: Sequence[Record], *numbers: int) -> None:
+        """To whole trees. Who may not be signalled is passed over."""
+        reached = _signal_groups(records, *numbers)
+        _begin(records)
+        await self._threads.run(_signal_others, records, self._programs, numbers, reached)
+
+    async def survivors(self, records: Sequence[Record]) -> Members:
+        """What is left of programs that have ended, of those that left anything."""
+        if not self._may_live(records):
+            return {}
+        _begin(records)
+        members = await self._threads.run(look, records, self._programs)
+        self._orphans.reap()
+        return {record: found for record, found in members.items() if found}
+
+    def _may_live(self, records: Sequence[Record]) -> bool:
+        """Whether there may be anything of these trees; False is certain, and cheap to say."""
+        if all(record.was_reaped and record.is_child for record in records):
+            return bool(records) and self._orphans.may_have_any(self._programs)
+        return True
+
+    async def _until_gone(self, records: Sequence[Record], *, with_force: bool) -> None:
+        _begin(records)
+        pause = _PAUSE
+        while self._may_live(records):
+            work = _strike if with_force else _count
+            left = await self._threads.run(work, records, self._programs)
+            self._orphans.reap()
+            if not left and all(record.was_reaped for record in records):
+                return
+            await _rest(records, pause)
+            pause = min(2 * pause, _MAX_PAUSE)
+
+
+def _begin(records: Sequence[Record]) -> None:
+    """A session id seen long ago may be another's by now, unlike a pid with its start time."""
+    for record in records:
+        record.sessions = frozenset()
+
+
+def _signal_groups(records: Sequence[Record], *numbers: int) -> set[Record]:
+    """Those whose groups were reached, which they are in one step."""
+    reached = {record for record in records if not record.was_reaped}
+    for record in list(reached):
+        try:
+            for number in numbers:
+                record.signal(number, group=True)
+        except CallError:  # the group may hold others that are ours to signal
+            reached.remove(record)
+    return reached
+
+
+async def _rest(records: Sequence[Record], pause: float) -> None:
+    """Until all programs have ended; if they have, give what they left some time."""
+    if all(record.was_reaped for record in records):
+        return await anyio.sleep(pause)
+    with anyio.move_on_after(pause):
+        for record in records:
+            await record.ended.wait()
+
+
+# In a thread -----------------------------------------------------------------------------
+
+
+def _signal_others(
+    records: Sequence[Record],
+    programs: Container[int],
+    numbers: tuple[int, ...],
+    reached: Container[Record],
+) -> None:
+    """Everybody but the groups that were reached."""
+    for record, members in look(records, programs).items():
+        for process in members:
+            if record not in reached or process.group != record.pid:
+                send(process, *numbers)
+
+
+def _count(records: Sequence[Record], programs: Container[int]) -> int:
+    left = _members(records, programs)
+    return len(left) or len(_catch(records, programs, set()))
+
+
+def _strike(records: Sequence[Record], programs: Container[int]) -> int:
+    """Stop all, then kill all; how many there were."""
+    stopped: set[Name] = set()
+    looked_at: set[Name] = set()
+    deadline = time.monotonic() + _STOP_TIME
+    while True:
+        caught = _catch(records, programs, looked_at)
+        _stop(caught, stopped)
+        members = _members(records, programs)
+        fresh = [process for process in members if _name(process) not in stopped]
+        _stop(fresh, stopped)
+        if not (fresh or caught) or time.monotonic() > deadline:
+            break
+    for record in records:
+        if record.cgroup:
+            record.cgroup.kill()
+    for process in reversed(members):  # children first, mostly: an orphaned group is told to go on
+        send(process, signal.SIGKILL)
+    return len(members)
+
+
+def _catch(
+    records: Sequence[Record], programs: Container[int], looked_at: set[Name]
+) -> list[Process]:
+    """Living orphans of these trees that were not looked at before.
+
+    Whoever is gone before we know whose it was may have left another in its place, so look again.
+    """
+    for _ in range(_CATCHES):
+        caught = []
+        has_changed = False
+        for pid in read_children() or ():
+            if pid in programs:
+                continue
+            child = read_process(pid)
+            if child is not None and _name(child) in looked_at:
+                continue
+            if child is not None and child.is_alive and owner_of(child, records):
+                caught.append(child)
+            elif not _lives_on(child):
+                has_changed = True
+            if child is not None:
+                looked_at.add(_name(child))
+        if caught or not has_changed:
+            return caught
+    return []
+
+
+def _lives_on(child: Process | None) -> bool:
+    now = read_process(child.pid) if child else None
+    return now is not None and now == child and now.is_alive
+
+
+def _members(records: Sequence[Record], programs: Container[int]) -> list[Process]:
+    return [process for found in look(records, programs).values() for process in found]
+
+
+def _stop(processes: Sequence[Process], stopped: set[Name]) -> None:
+    for process in processes:
+        send(process, signal.SIGSTOP)
+        stopped.add(_name(process))
+
+
+def _name(process: Process) -> Name:
+    return process.pid, process.start_time
