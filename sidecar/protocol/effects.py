@@ -16,12 +16,13 @@ class Effect(StrEnum):
 
 
 # Running one of these twice leaves what running it once leaves. Not so `files.write`: what
-# somebody else wrote in between would be gone.
+# somebody else wrote in between would be gone. Nor `exec.attach`: it may bring input.
 REPEATABLE = frozenset(
     {
         "sidecar.info",
         "sidecar.ping",
         "exec.read",
+        "exec.wait",
         "exec.list",
         "files.read",
         "files.list",

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sidecar.errors import Code, Invalid, LimitExceeded
+from sidecar.errors import CallError, Code, Invalid, LimitExceeded, default_retry
 from sidecar.protocol.envelope import (
     Blocked,
     Credit,
@@ -29,6 +29,7 @@ from sidecar.protocol.envelope import (
     Reset,
     Rewind,
     Skip,
+    error_from,
     sentence,
 )
 
@@ -69,10 +70,14 @@ class SendStream:
         self._blocked_at = None
         return fresh
 
+    def skip(self, to: int) -> Skip:
+        """The source has nothing below `to` any more. A receiver that has more ignores it."""
+        return Skip(self.id, self.n, self.next, to)
+
     def skip_to(self, offset: int) -> Skip:
-        """The source has nothing below `offset` any more: say so and go on there. The digest
-        begins anew, on both sides: what was hashed may be what is gone."""
-        skip = Skip(self.id, self.n, self.next, offset)
+        """Skip what the receiver cannot have more of, or has agreed to, and go on there. The
+        digest begins anew, on both sides: what was hashed may be what is gone."""
+        skip = self.skip(offset)
         self.next = self.start = offset
         self.high = max(self.high, offset)
         self._hashed = offset
@@ -95,6 +100,10 @@ class SendStream:
             return False
         self.next = offset
         return True
+
+    def advance(self) -> None:
+        """Go on where the receiver is by its own account."""
+        self.next = max(self.next, self.received)
 
     def resume(self, received: int, start: int, limit: int) -> bool:
         """A receiver asked for the stream at `received`, its digest begun at `start`, with
@@ -185,7 +194,11 @@ class ReceiveStream:
         return fresh
 
     def receive_skip(self, offset: int, to: int, *, now: float) -> bool:
-        """Bytes [offset, to) are gone at the source; True if that moved us."""
+        """Bytes [offset, to) are gone at the source; True if the digest begins anew, at `to`.
+
+        So it does also where nothing of them is missing: the sender cannot know that, and begins
+        anew when it is told that we are at `to`. It is not done by one that came too late.
+        """
         if to < offset:
             raise Invalid(f"a skip from {offset} back to {to}")
         if offset > self.received:
@@ -193,7 +206,8 @@ class ReceiveStream:
             return False
         if self._final is not None and to > self._final.offset:
             raise Invalid(f"a skip to {to}, after an end at {self._final.offset}")
-        if to <= self.received:
+        if to < self.received or self.ended is not None:
+            self.restate()  # the sender may be waiting to hear so
             return False
         self._note_skipped(to)
         self.start = to
@@ -248,6 +262,8 @@ class ReceiveStream:
     def _note_skipped(self, to: int) -> None:
         """At most `SKIPS` ranges, adjacent ones joined; the last one then grows over what came
         between, which tells too much rather than too little."""
+        if to == self.received:
+            return
         if self.skipped and (self.skipped[-1][1] == self.received or len(self.skipped) == SKIPS):
             self.skipped[-1] = (self.skipped[-1][0], to)
         else:
@@ -281,3 +297,10 @@ class ReceiveStream:
 def reset_for(id: bytes, n: int, code: Code | str, message: str) -> Reset:
     """A `reset`; its sentence is bounded, for it may quote the peer."""
     return Reset(id, n, str(code), sentence(message[:500]))
+
+
+def error_of(reset: Reset) -> CallError:
+    """What the other side broke the stream off for."""
+    error = error_from({"code": reset.code, "message": reset.message, "started": "yes"})
+    error.retry = default_retry(error.code)
+    return error

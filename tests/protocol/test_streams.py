@@ -20,7 +20,7 @@ from sidecar.protocol.envelope import (
     Rewind,
     Skip,
 )
-from sidecar.protocol.streams import ReceiveStream, SendStream, reset_for
+from sidecar.protocol.streams import Ended, ReceiveStream, SendStream, reset_for
 
 ID = b"i" * 16
 SHA = b"s" * 32
@@ -307,14 +307,41 @@ def test_a_skip_moves_the_stream_and_the_digest_and_restates_credit() -> None:
     assert stream.answers() == [Credit(ID, 1, 50, 147)]
 
 
-def test_a_skip_that_came_before_changes_nothing() -> None:
-    stream = receiving()
+def test_a_skip_that_came_before_changes_nothing_and_is_answered() -> None:
+    stream = receiving(window=100)
     stream.receive_skip(0, 50, now=0.0)
     stream.receive_data(50, b"abc", now=0.0)
     stream.answers()
     assert not stream.receive_skip(0, 50, now=0.0)
-    assert not stream.receive_skip(10, 53, now=0.0)
-    assert (stream.received, stream.start, stream.answers()) == (53, 50, [])
+    assert (stream.received, stream.start) == (53, 50)
+    assert stream.answers() == [Credit(ID, 1, 53, 150)]
+
+
+def test_a_skip_to_where_it_is_begins_the_digest_anew() -> None:
+    stream = receiving(window=100)
+    stream.receive_data(0, b"abc", now=0.0)
+    assert stream.receive_skip(1, 3, now=0.0)
+    assert (stream.received, stream.start, stream.skipped) == (3, 3, [])
+    assert stream.answers() == [Credit(ID, 1, 3, 100)]
+
+
+def test_a_skip_that_comes_after_the_end_changes_nothing() -> None:
+    stream = receiving()
+    stream.receive_data(0, b"abc", now=0.0)
+    stream.receive_end(End(ID, 1, 3, 0, SHA), now=0.0)
+    assert not stream.receive_skip(1, 3, now=0.0)
+    assert (stream.start, stream.ended) == (0, Ended(3, 0, SHA))
+
+
+def test_what_is_gone_at_the_source_is_told_before_it_is_agreed() -> None:
+    stream = SendStream(ID, 1, limit=100)
+    stream.sent(50)
+    stream.rewind(10)
+    assert stream.skip(20) == Skip(ID, 1, 10, 20)
+    assert (stream.next, stream.start) == (10, 0)
+    stream.receive_credit(Credit(ID, 1, 30, 130))
+    stream.advance()
+    assert (stream.next, stream.start) == (30, 0)
 
 
 def test_a_skip_above_a_hole_asks_for_it() -> None:

@@ -1,18 +1,16 @@
-"""Streams in motion: a `Sender` pumps a source into an outbox, a `Receiver` hands bytes over.
+"""Sending one stream: from a source that can be read again by offset, into a lane.
 
-`protocol.streams` decides, these two do; platform and sidecar use the same pair. A sender is
-bound to the outbox of whoever asked last and outlives connections and attachments: unbound,
-it waits. What has to be sent again is read from the source again.
-
-Digests are computed beside the bytes, in a thread (`sidecar.digest`).
+A source may have dropped what was not received yet. Bytes that were never sent are skipped at
+once. Where some of them had been sent (the stream was rewound), the receiver may have more of
+them than we know, and would ignore a skip: so its answer to the skip is waited for, and the
+digest begins anew on both sides or on neither.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -21,18 +19,14 @@ import anyio
 from sidecar.bell import Bell
 from sidecar.clock import Clock
 from sidecar.digest import Digest
-from sidecar.errors import CallError, Code, Started, default_retry
+from sidecar.errors import CallError, Started
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.calls import defect
 from sidecar.protocol.ids import show
 from sidecar.protocol.outbox import Item, Lane, Outbox, Rank
-from sidecar.protocol.streams import Piece, ReceiveStream, SendStream, reset_for
+from sidecar.protocol.streams import BLOCKED_AFTER, Piece, SendStream, error_of, reset_for
 
 log = logging.getLogger(__name__)
-
-JOINED = 4 * 1024  # bytes; received chunks that wait are joined up to this size
-
-SendEnvelope = Callable[[wire.Envelope], None]
 
 
 class Source(Protocol):
@@ -116,7 +110,7 @@ class Sender:
             case wire.Rewind():
                 self._rewind(answer.offset)
             case wire.Reset():
-                self.stop(_error_of(answer))
+                self.stop(error_of(answer))
 
     def stop(self, error: CallError) -> None:
         """Break off; the receiver knows already, or never will."""
@@ -194,6 +188,9 @@ class Sender:
         assert self._lane is not None
         stream = self.stream
         at = stream.next
+        if at < piece.offset < stream.high:
+            await self._skip_sent(piece.offset, epoch)
+            return
         parts: list[bytes] = []
         if piece.offset > at:
             parts.append(wire.encode(stream.skip_to(piece.offset)))
@@ -210,6 +207,31 @@ class Sender:
         await self._digest.ready()
         if piece.ended and len(data) == len(piece.data) and epoch == self._epoch:
             await self._end(epoch)
+
+    async def _skip_sent(self, to: int, epoch: int) -> None:
+        """The source has nothing below `to` any more, of which the receiver may have some, or
+        more than that: tell it, and go on where it is by its own account."""
+        stream = self.stream
+        was_told = False
+        while epoch == self._epoch and stream.received < to:
+            if self._lane is not None and self._lane.has_room:
+                skip = wire.encode(stream.skip(to))
+                self._lane.offer(Item(skip, lost=self._bell.ring))
+                self._wake_channel()
+                was_told = True
+            with anyio.move_on_after(BLOCKED_AFTER):
+                await self._wait_received(to, epoch)
+        if epoch != self._epoch:
+            return
+        if was_told and stream.received == to:
+            stream.skip_to(to)
+            self._digest = Digest()
+        else:
+            stream.advance()
+
+    async def _wait_received(self, to: int, epoch: int) -> None:
+        while epoch == self._epoch and self.stream.received < to:
+            await self._bell.wait()
 
     async def _end(self, epoch: int) -> None:
         sha256 = await self._digest.digest()
@@ -247,6 +269,12 @@ class Sender:
             self._reading.cancel()
         self._bell.ring()
 
+    def fail(self, error: CallError) -> None:
+        """Break off, and tell the receiver why."""
+        if not self.is_finished:
+            self._fail(error)
+            self._begin_again()
+
     def _fail(self, error: CallError) -> None:
         self.error = error
         self._tell(reset_for(self.stream.id, self.stream.n, error.code, error.message))
@@ -255,144 +283,3 @@ class Sender:
         if self._outbox is not None:
             self._outbox.control(envelope)
             self._wake_channel()
-
-
-class Receiver:
-    """Collects one incoming stream and hands its bytes over in order."""
-
-    def __init__(self, stream: ReceiveStream, *, send: SendEnvelope, clock: Clock) -> None:
-        self.stream = stream
-        self.error: CallError | None = None
-        self.on_progress: Callable[[], None] | None = None
-        self._send = send
-        self._clock = clock
-        self._chunks: deque[bytes | None] = deque()  # None: a skip, the digest begins anew
-        self._digest = Digest()
-        self._bell = Bell()
-
-    def feed(self, envelope: wire.Data | wire.Skip | wire.End | wire.Blocked | wire.Reset) -> None:
-        """What the sender says. A broken rule breaks off this stream, and nothing else."""
-        try:
-            self._feed(envelope)
-        except CallError as error:
-            self.reset(error)
-        self._answer()
-        self._ring()
-
-    def _ring(self) -> None:
-        self._bell.ring()
-        if self.on_progress is not None:
-            self.on_progress()
-
-    def _feed(self, envelope: wire.Data | wire.Skip | wire.End | wire.Blocked | wire.Reset) -> None:
-        if self.error is not None:
-            return
-        now = self._clock.now()
-        match envelope:
-            case wire.Data():
-                fresh = self.stream.receive_data(envelope.offset, envelope.data, now=now)
-                if fresh:
-                    self._queue(fresh)
-            case wire.Skip():
-                if self.stream.receive_skip(envelope.offset, envelope.to, now=now):
-                    self._chunks.append(None)
-            case wire.End():
-                self.stream.receive_end(envelope, now=now)
-            case wire.Blocked():
-                self.stream.restate()
-            case wire.Reset() if self.stream.ended is None:
-                self.error = _error_of(envelope)
-
-    def _queue(self, data: bytes) -> None:
-        """Small chunks are joined: else each byte of the window might cost an object."""
-        last = self._chunks[-1] if self._chunks else None
-        if last is not None and len(last) + len(data) <= JOINED:
-            self._chunks[-1] = last + data
-        else:
-            self._chunks.append(data)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether `receive` would return or raise without waiting for the sender."""
-        return bool(self._chunks) or self.error is not None or self.stream.ended is not None
-
-    def finish_at(self, offset: int, sha256: bytes | None) -> None:
-        """The result says where this stream ends: enough, if nothing is missing."""
-        if self.error is None and self.stream.ended is None and sha256 is not None:
-            if self.stream.received == offset:
-                end = wire.End(self.stream.id, self.stream.n, offset, self.stream.start, sha256)
-                self.feed(end)
-
-    async def receive(self) -> bytes:
-        """The next bytes; b"" at the end, after the digest was found right. Raises `CallError`.
-        Cancelling loses nothing."""
-        while True:
-            while self._chunks:
-                await self._digest.ready()
-                chunk = self._chunks.popleft()
-                if chunk is not None:
-                    self._consume(chunk)
-                    return chunk
-                self._digest = Digest()
-            if self.error is not None:
-                raise self.error
-            if self.stream.ended is not None:
-                await self._verify()
-                return b""
-            await self._bell.wait()
-
-    async def receive_all(self) -> list[bytes]:
-        """All chunks that wait; [] at the end. Else like `receive`."""
-        chunks = [await self.receive()]
-        while chunks[0] and self._chunks and self._digest.has_room:
-            chunk = self._chunks.popleft()
-            if chunk is None:
-                self._chunks.appendleft(None)
-                break
-            self._consume(chunk)
-            chunks.append(chunk)
-        return chunks if chunks[0] else []
-
-    def _consume(self, chunk: bytes) -> None:
-        self._digest.update(chunk)
-        self.stream.consume(len(chunk))
-        self._answer()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await self.receive():
-            yield chunk
-
-    def reset(self, error: CallError) -> None:
-        """Tell the sender to stop, and whoever waits here why."""
-        if self.error is None and self.stream.ended is None:
-            self.error = error
-            self._send(reset_for(self.stream.id, self.stream.n, error.code, error.message))
-            self._ring()
-
-    def abandon(self, error: CallError) -> None:
-        """Nothing more will come, and there is nobody to tell."""
-        if self.error is None and self.stream.ended is None:
-            self.error = error
-            self._ring()
-
-    async def _verify(self) -> None:
-        ended = self.stream.ended
-        assert ended is not None
-        found = await self._digest.digest()
-        if ended.start != self.stream.start or found != ended.sha256:
-            self.error = CallError(
-                Code.DIGEST_MISMATCH,
-                f"the bytes from {ended.start} to {ended.offset} are not the ones that were sent",
-                started=Started.YES,
-            )
-            raise self.error
-
-    def _answer(self) -> None:
-        for envelope in self.stream.answers():
-            self._send(envelope)
-
-
-def _error_of(reset: wire.Reset) -> CallError:
-    error = wire.error_from({"code": reset.code, "message": reset.message, "started": "yes"})
-    error.retry = default_retry(error.code)
-    return error
