@@ -1,4 +1,5 @@
-"""What a bulk stream does to the latency of everything else on the same connection."""
+"""What a bulk stream does to the latency of everything else on the same connection, and what
+programs that behave badly do."""
 
 from __future__ import annotations
 
@@ -10,27 +11,28 @@ from contextlib import asynccontextmanager
 import anyio
 
 from sidecar.client import Process
-from tests.bench.measure import MIB, Scale, interleave, ms, percentile, ratio
+from tests.bench.measure import MIB, Scale, interleave, ms, percentile, probe, ratio
+from tests.bench.neighbours import pings
 from tests.bench.programs import TRUE
 from tests.bench.report import Row, at_most
 from tests.bench.stage import Stage, hub_process, stage
 
 PACE = 8e6  # bytes a second
-PAUSE = 0.005  # seconds between two probes
 
 
 async def latency(scale: Scale) -> list[Row]:
-    """Round trips and programs while a file is read over and over, against a quiet channel."""
+    """Round trips and programs beside a bulk stream, and beside programs without end."""
     async with hub_process() as hub, stage(hub) as here:
         (here.workspace / "big").write_bytes(os.urandom(max(scale.file_bytes, 8 * MIB)))
         rows = await _flat_out(here, scale)
         rows += await _paced(here, scale)
+        rows += await pings(here, scale)
     return rows
 
 
 async def _flat_out(here: Stage, scale: Scale) -> list[Row]:
     async def median_of(work: Callable[[], Awaitable[object]]) -> float:
-        return percentile(await _probe(work, scale.beside), 0.5)
+        return percentile(await probe(work, scale.beside), 0.5)
 
     async def beside(work: Callable[[], Awaitable[object]]) -> float:
         async with _bulk(here, pace=None):
@@ -73,9 +75,9 @@ async def _paced(here: Stage, scale: Scale) -> list[Row]:
     """Ping, and a keystroke echoed by a program, beside a reader that takes 8 MB a second."""
     span = scale.beside * scale.rounds
     async with _bulk(here, pace=PACE):
-        pings = await _probe(here.run.ping, span)
+        pings = await probe(here.run.ping, span)
     async with here.run.process(["cat"], stdin=True) as program, _bulk(here, pace=PACE):
-        echoes = await _probe(lambda: _echo(program), span)
+        echoes = await probe(lambda: _echo(program), span)
         program.close_stdin()
     return [
         _tail("ping", pings),
@@ -97,18 +99,6 @@ def _tail(what: str, values: list[float]) -> Row:
 async def _echo(program: Process) -> None:
     await program.write(b"x")
     assert await program.stdout.receive() == b"x"
-
-
-async def _probe(work: Callable[[], Awaitable[object]], span: float) -> list[float]:
-    """Seconds that each run of `work` took, for `span` seconds, at least one."""
-    taken: list[float] = []
-    end = time.perf_counter() + span
-    while not taken or time.perf_counter() < end:
-        began = time.perf_counter()
-        await work()
-        taken.append(time.perf_counter() - began)
-        await anyio.sleep(PAUSE)
-    return taken
 
 
 @asynccontextmanager

@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import anyio
+
 KIB, MIB = 1024, 1024 * 1024
+
+PAUSE = 0.005  # seconds between two probes
 
 Side = Callable[[], Awaitable[float]]
 
@@ -90,6 +94,18 @@ async def seconds(work: Callable[[], Awaitable[object]]) -> float:
 
 async def median_seconds(samples: int, work: Callable[[], Awaitable[object]]) -> float:
     return statistics.median([await seconds(work) for _ in range(samples)])
+
+
+async def probe(work: Callable[[], Awaitable[object]], span: float) -> list[float]:
+    """Seconds that each run of `work` took, for `span` seconds, at least one."""
+    taken: list[float] = []
+    end = time.perf_counter() + span
+    while not taken or time.perf_counter() < end:
+        began = time.perf_counter()
+        await work()
+        taken.append(time.perf_counter() - began)
+        await anyio.sleep(PAUSE)
+    return taken
 
 
 def percentile(values: Sequence[float], part: float) -> float:

@@ -1,0 +1,77 @@
+"""What the programs that a sidecar runs do to the sidecar itself, when they behave badly.
+
+Each is bounded so that the machine outlives it: loops that fork one at a time, a limit for what
+eats memory. Hub and controller share the machine with them here, which they do not in a sandbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from tests.bench.measure import MIB, Scale, ms, percentile, probe
+from tests.bench.report import Row, at_most
+from tests.bench.stage import Stage
+
+FORKS = "while :; do (/bin/true &); done"  # each child is an orphan at once
+AT_ONCE = 4  # twice the cores of the machine that the goals are for
+SETTLE = 0.3  # seconds until a neighbour does what it does
+
+
+def _several(loop: str) -> str:
+    return " ".join(f"({loop}) &" for _ in range(AT_ONCE)) + " wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A program, and what it is called in the report."""
+
+    what: str
+    shell: str
+    limits: Mapping[str, int] | None = None
+
+
+NEIGHBOURS = (
+    Neighbour("nothing", "sleep 600"),
+    Neighbour("output without end", "cat /dev/zero"),
+    Neighbour("lines without end", "while :; do echo line; echo line >&2; done"),
+    Neighbour("forks without end", _several(FORKS)),
+    Neighbour("memory without end", "while :; do tail /dev/zero; done", {"memory": 1024 * MIB}),
+    Neighbour("work without end", _several("while :; do :; done")),
+)
+
+
+async def pings(here: Stage, scale: Scale) -> list[Row]:
+    """Round trips beside each of them."""
+    rows = []
+    for neighbour in NEIGHBOURS:
+        async with _running(here, neighbour):
+            await anyio.sleep(min(SETTLE, scale.beside))
+            taken = await probe(here.run.ping, scale.beside * scale.rounds)
+        rows.append(
+            Row(
+                "beside",
+                f"ping beside a program that makes {neighbour.what}, p99",
+                percentile(taken, 0.99) * 1e3,
+                at_most(15),
+                "ms",
+                sides={"p50": ms(taken), "samples": str(len(taken))},
+            )
+        )
+    return rows
+
+
+@asynccontextmanager
+async def _running(here: Stage, neighbour: Neighbour) -> AsyncIterator[None]:
+    arguments: dict[str, Any] = {"shell": neighbour.shell}
+    if neighbour.limits is not None:
+        arguments["limits"] = dict(neighbour.limits)
+    started = await here.run.call("exec.start", arguments)
+    try:
+        yield
+    finally:
+        await here.run.call("exec.kill", {"exec": started["exec"], "grace": 0.0})
