@@ -76,16 +76,18 @@ class CallContext:
         """Who asked last, by its own name; None for a stateless caller."""
         return None if self.caller is None else self.caller.controller
 
-    def send(self, n: int, source: Source, *, start: int = 0) -> Sender:
-        """Begin to send stream `n` from `source`, its bytes from `start` on.
-
-        Raises `needs_attachment` for a caller that has no attachment to send a stream to.
-        """
+    def check_streams(self) -> None:
+        """Raises `needs_attachment` for a caller that has none to send a stream to."""
         if not self.credit and self.caller is None:
             raise CallError(
                 Code.NEEDS_ATTACHMENT,
                 f"{self.command} answers with a stream: attach and call again",
             )
+
+    def send(self, n: int, source: Source, *, start: int = 0) -> Sender:
+        """Begin to send stream `n` from `source`, its bytes from `start` on; `check_streams` is
+        asked first."""
+        self.check_streams()
         stream = SendStream(self.id, n, limit=start + self.credit, start=start)
         sender = Sender(stream, source, clock=self.means.clock, wake=self.means.wake)
         self.senders[n] = sender

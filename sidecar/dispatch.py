@@ -188,16 +188,18 @@ class Dispatcher:
         lonely = [
             call.lonely_since
             for call in self._open.values()
-            if call.lonely_since is not None and call.result is not None
+            if call.lonely_since is not None and call.may_be_given_up
         ]
         return min(lonely) + limits.STREAM_WAIT if lonely else None
 
     def sweep(self, *, now: float) -> None:
-        """Give up streams that nobody asked for in ten minutes."""
+        """Give up streams that nobody asked for in ten minutes, and calls that only look."""
         for id, call in list(self._open.items()):
             lonely = call.lonely_since
-            if lonely is not None and now >= lonely + limits.STREAM_WAIT and call.result:
+            is_due = lonely is not None and now >= lonely + limits.STREAM_WAIT
+            if is_due and call.may_be_given_up:
                 call.lonely_since = None
+                call.scope.cancel()  # one that has a result has left this scope
                 gone = CallError(Code.CANCELLED, "nobody asked for this stream in ten minutes")
                 for sender in call.context.senders.values():
                     sender.stop(gone)
@@ -224,6 +226,7 @@ class Dispatcher:
             if settled is not None:
                 return settled
             bound = await self._find(request, call.origin)
+            call.only_reads = bound.effect is Effect.READ
             arguments = bound.parse(request.arguments)
             self._accept(call)
             value = await self._run(call, bound, arguments)

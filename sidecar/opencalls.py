@@ -31,12 +31,18 @@ class OpenCall:
     started: Started = Started.NO
     is_new: bool = False  # its receipt was begun by this very call
     accepted: bool = False
+    only_reads: bool = False
     result: wire.Result | None = None
     lonely_since: float | None = None
 
     def may_be_touched(self, origin: Origin) -> bool:
         """Whether `origin` may ask about it, stop it or move it."""
         return origin.scope is Scope.FULL or self.context.scope is Scope.WATCH
+
+    @property
+    def may_be_given_up(self) -> bool:
+        """Whether nothing is lost with it if nobody is there: it has ended, or only looks."""
+        return self.result is not None or self.only_reads
 
     def stream_ends(self) -> dict[int, list[Any]]:
         """Of each stream: where it ends and its digest. Without a digest it still goes on, and

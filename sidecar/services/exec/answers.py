@@ -17,8 +17,15 @@ NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 
 
 def of_end(process: Process, ended: Ended) -> dict[str, Any]:
-    """Status or signal, and how long it took."""
-    return {**describe(ended), "pid": process.pid, "duration": ended.duration}
+    """Status or signal, how long it took, and which timeout ended it, if one did."""
+    found = {**describe(ended), **of_start(process), "duration": ended.duration}
+    return found if ended.which is None else found | {"which": ended.which}
+
+
+def of_start(process: Process) -> dict[str, Any]:
+    """Who it is; of one that ran before we did, what it printed then is unknown."""
+    found = {"pid": process.pid}
+    return found | {"before": "unknown"} if process.is_adopted else found
 
 
 def of_outputs(process: Process, sources: Mapping[int, SpoolSource]) -> dict[str, Any]:
@@ -48,13 +55,7 @@ def enforce(process: Process, ended: Ended, answer: dict[str, Any]) -> dict[str,
         error.details.update(answer)
         raise error
     if ended.which is not None:
-        raise CallError(
-            Code.TIMEOUT,
-            _too_long(process, ended),
-            started=Started.YES,
-            which=ended.which,
-            **answer,
-        )
+        raise CallError(Code.TIMEOUT, _too_long(process, ended), started=Started.YES, **answer)
     return answer
 
 

@@ -29,7 +29,13 @@ async def attach(ctx: CallContext, arguments: ExecAttach) -> dict[str, Any]:
     sources = _sources(ctx, process, arguments)
     if not arguments.follow:
         return _now(process) | answers.of_outputs(process, sources)
-    ended = await _follow(ctx, process, with_input=arguments.input)
+    try:
+        ended = await _follow(ctx, process, with_input=arguments.input)
+    except anyio.get_cancelled_exc_class():
+        gone = CallError(Code.CANCELLED, "whoever followed this output has left")
+        for sender in ctx.senders.values():
+            sender.fail(gone)
+        raise
     answer = answers.of_end(process, ended) | answers.of_outputs(process, sources)
     return answers.enforce(process, ended, answer)
 
@@ -45,6 +51,8 @@ def _check_input(ctx: CallContext, process: Process) -> None:
 def _sources(ctx: CallContext, process: Process, arguments: ExecAttach) -> dict[int, SpoolSource]:
     wanted = {STDOUT: arguments.stdout, STDERR: arguments.stderr}
     offsets = {n: at for n, at in wanted.items() if at is not None and n in process.outputs}
+    if offsets:
+        ctx.check_streams()
     for n, at in offsets.items():
         process.outputs[n].spool.check_offset(at)
     is_owner = ctx.scope is Scope.FULL and ctx.controller == process.owner is not None
@@ -68,8 +76,9 @@ async def _follow(ctx: CallContext, process: Process, *, with_input: bool) -> En
 
 def _now(process: Process) -> dict[str, Any]:
     """Its state, and how it ended if it did."""
-    end = {} if process.ended is None else answers.of_end(process, process.ended)
-    return {"pid": process.pid, **end, "state": process.state}
+    ended = process.ended
+    found = answers.of_start(process) if ended is None else answers.of_end(process, ended)
+    return found | {"state": process.state}
 
 
 async def read(ctx: CallContext, arguments: ExecRead) -> dict[str, Any]:
@@ -78,7 +87,10 @@ async def read(ctx: CallContext, arguments: ExecRead) -> dict[str, Any]:
     output = process.outputs.get(arguments.n)
     if output is None:
         raise Invalid(f"the program has no output {arguments.n}: a terminal has one only")
-    piece = await output.spool.read(arguments.offset, arguments.length)
+    try:
+        piece = await output.spool.read(arguments.offset, arguments.length)
+    except anyio.ClosedResourceError:
+        raise CallError(Code.NOT_FOUND, "the program was forgotten meanwhile") from None
     return {
         "data": piece.data,
         "offset": piece.offset,
