@@ -3,8 +3,9 @@
 Hands opens paths, spawns and reaps programs, and gives core *descriptors*; core does the
 reading and writing. Core holds the token, the journal and the receipts and never touches a
 workspace path by itself: its uid may not even be allowed to. The in-process form is
-`sidecar.hands.local`; another form will speak this same interface over a Unix socket, so
-nothing here passes an object that could not cross one: paths, numbers, descriptors.
+`sidecar.hands.local`; `sidecar.hands.remote` speaks this same interface over a Unix socket to a
+`sidecar hands`. Nothing here passes an object that could not cross one: paths, numbers,
+descriptors.
 
 Paths are `str | bytes`, relative to the workspace root (an absolute path under the root is
 accepted too); bytes for names that are not UTF-8. Every path operation is confined: nothing
@@ -21,6 +22,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from sidecar.hands.pipeio import PipeIO
 
 Path = str | bytes
 
@@ -84,6 +87,7 @@ class Terminal:
     rows: int = 24
     cols: int = 80
     term: str = "xterm-256color"  # becomes TERM, unless `env` sets it
+    plain: bool = False  # for a machine: no echo, output as it is printed, no stop by Ctrl-S
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +205,18 @@ class Hands(Protocol):
     form: str  # "in-process" or "socket"
 
     @property
+    def pipe_io(self) -> PipeIO:
+        """How the pipes of its programs are read and written."""
+        ...
+
+    @property
     def trust(self) -> str:
         """`isolated` if hands has another identity than core (and is not root), `shared` if the
         agent can read what core can, `unknown` until a hands was reached for the first time."""
+        ...
+
+    def status(self) -> Mapping[str, str | float]:
+        """`state` (`connected` or `away`), `since` how many seconds, and `why` it is away."""
         ...
 
     async def capabilities(self) -> Mapping[str, str | bool]:
@@ -247,9 +260,11 @@ class Hands(Protocol):
         ...
 
     async def take(self, key: bytes) -> Running:
-        """Descriptors of a program that runs, once more: for a core that was restarted.
+        """Descriptors of a program once more, as far as they are open: for a core that was
+        restarted.
 
-        Raises `unsupported` in the form that ends with core, `not_found` for a stranger.
+        Raises `unsupported` in the form that ends with core, and for a program that another
+        hands had started; `not_found` for a stranger.
         """
         ...
 
@@ -266,11 +281,12 @@ class Hands(Protocol):
         """Send a signal. Nothing happens to a program that was reaped; its tree may live on."""
         ...
 
-    async def kill(self, key: bytes, *, grace: float) -> None:
+    async def kill(self, key: bytes, *, grace: float, since: int | None = None) -> None:
         """TERM to everything a program started and to itself, KILL after `grace` seconds.
 
         Also after its end, for what it left behind. Returns when the program was reaped and
-        nothing of its tree is left, or 2 s after the KILL.
+        nothing of its tree is left, or 2 s after the KILL. With `since` (clock ticks since boot)
+        only what was started then or later is killed, and never the program itself.
         """
         ...
 
@@ -294,7 +310,8 @@ class Hands(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Kill what still runs, reap it, release the root. Bounded: 5 s."""
+        """Kill what still runs, reap it, release the root. Bounded: 5 s. A hands in another
+        process is only left: its programs go on."""
         ...
 
 

@@ -1,0 +1,101 @@
+"""Is a descriptor that somebody gave us what it should be?
+
+Core gets descriptors from hands, which it does not trust. The kernel is asked, in ways that no
+file system of the agent's can hold up: F_GETPIPE_SZ and SO_DOMAIN look at the descriptor
+alone, and fstat(2) of another user's FUSE file is refused without asking him (kernel
+documentation, filesystems/fuse: "allow_other"). Only close(2) may wait, for a flush, so what
+is refused is closed in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import socket
+import stat
+import threading
+from collections.abc import Sequence
+
+from sidecar.errors import ProtocolError
+
+MAX_WAITING = 64  # descriptors to be closed; only a file system that hangs makes so many
+
+
+def check_file(descriptor: int, *, writable: bool = False) -> None:
+    """A regular file that may be read, or read and written. Raises `ProtocolError`."""
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError as error:
+        raise ProtocolError(f"a file that cannot be looked at: {error.strerror}") from None
+    access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+    if not is_file or access not in ((os.O_RDWR,) if writable else (os.O_RDONLY, os.O_RDWR)):
+        raise ProtocolError("a descriptor that is no regular file, where one was expected")
+
+
+def check_pipe(descriptor: int, *, writable: bool) -> None:
+    """One end of a pipe. Raises `ProtocolError`."""
+    access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
+    except OSError:
+        raise ProtocolError("a descriptor that is no pipe, where one was expected") from None
+    if access != (os.O_WRONLY if writable else os.O_RDONLY):
+        raise ProtocolError("the wrong end of a pipe")
+
+
+def check_socket(descriptor: int) -> None:
+    """A Unix stream socket. Raises `ProtocolError`."""
+    # Not `socket.socket(fileno=...)`, which would own it; the kernel knows what it is.
+    try:
+        found = socket.socket(fileno=os.dup(descriptor))
+    except OSError:
+        raise ProtocolError("a descriptor that is no socket, where one was expected") from None
+    with found:
+        if (found.family, found.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
+            raise ProtocolError("a socket of another kind than was expected")
+
+
+def are_many_waiting() -> bool:
+    """Whether so many could not be closed yet that no more should be let in."""
+    return _CLOSER.waiting > MAX_WAITING
+
+
+def discard(descriptors: Sequence[int]) -> None:
+    """Close descriptors that nobody wants, where it may take its time."""
+    if descriptors:
+        _CLOSER.close(descriptors)
+
+
+class _Closer:
+    """One thread for them all, which ends when there is nothing to close: others may be next,
+    but they are rare."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._works = False
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting.qsize()
+
+    def close(self, descriptors: Sequence[int]) -> None:
+        with self._lock:
+            for descriptor in descriptors:
+                self._waiting.put(descriptor)
+            if not self._works:
+                self._works = True
+                threading.Thread(target=self._run, name="closer", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if self._waiting.empty():
+                    self._works = False
+                    return
+                descriptor = self._waiting.get()
+            os.close(descriptor)
+
+
+_CLOSER = _Closer()
