@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from sidecar.protocol.ids import show as show_id
 if TYPE_CHECKING:
     from sidecar.client import ProcessInfo, Run
 
+WIDTH = 72  # characters of a command
 HEAD = ("ID", "PID", "STATE", "AGE", "COMMAND")
 
 
@@ -57,7 +60,7 @@ def _print(processes: list[ProcessInfo], as_json: bool) -> None:
 
 
 def _row(info: ProcessInfo, length: int) -> tuple[str, ...]:
-    return (short(info.id, length), str(info.pid), _state(info), _age(info.age), info.command)
+    return (short(info.id, length), str(info.pid), _state(info), _age(info.age), _command(info))
 
 
 def _state(info: ProcessInfo) -> str:
@@ -66,9 +69,10 @@ def _state(info: ProcessInfo) -> str:
         state = f"exited {info.status}"
     elif info.signal is not None:
         state = f"killed by {_signal_name(info.signal)}"
-    if info.survivors:
-        state += f", left {len(info.survivors)} behind"
-    return state
+    if info.timed_out is not None:
+        state += f" ({info.timed_out} timeout)"
+    left = len(info.survivors) + info.more_survivors
+    return f"{state}, left {left} behind" if left else state
 
 
 def _signal_name(number: int) -> str:
@@ -91,6 +95,20 @@ def _age(seconds: float) -> str:
     return f"{whole}s"
 
 
+def _command(info: ProcessInfo) -> str:
+    """On one line, as one might type it."""
+    if info.shell is not None:
+        text = info.shell
+    else:
+        text = shlex.join(os.fsdecode(word) for word in info.argv) or "(started before us)"
+    line = " ".join(text.split())
+    return (
+        line
+        if len(line) <= WIDTH and not info.cut
+        else line[: WIDTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )
+
+
 def _as_json(info: ProcessInfo) -> dict[str, object]:
     return {
         "exec": show_id(info.id),
@@ -98,10 +116,15 @@ def _as_json(info: ProcessInfo) -> dict[str, object]:
         "state": info.state,
         "status": info.status,
         "signal": info.signal,
-        "command": info.command,
+        "timed_out": info.timed_out,
+        "argv": info.argv or None,
+        "shell": info.shell,
+        "cut": info.cut,
+        "owner": info.owner,
         "age": round(info.age, 3),
-        "terminal": info.has_terminal,
+        "terminal": info.terminal and {"rows": info.terminal.rows, "cols": info.terminal.cols},
         "stdout": info.sizes.get(1),
         "stderr": info.sizes.get(2),
         "survivors": [{"pid": one.pid, "name": one.name} for one in info.survivors],
+        "more_survivors": info.more_survivors,
     }

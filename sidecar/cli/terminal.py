@@ -52,7 +52,7 @@ async def come_back(
     async with beside(conversation.heed), attached(target) as run:
         info, remote = await find(run, id)
         with _way_back(target, remote, outcome):
-            if info.has_terminal and has_input and os.isatty(0):
+            if info.terminal and has_input and os.isatty(0):
                 await _hold_again(conversation, remote, start)
             else:
                 await _look_on(info, remote, outcome, start, has_input and info.has_input)
@@ -76,7 +76,7 @@ async def _look_on(
     attaching = remote.attach(stdout=stdout, stderr=stderr, input=has_input)
     async with attaching as process, anyio.create_task_group() as group:
         if has_input:
-            group.start_soon(_type_on if info.has_terminal else feed, process)
+            group.start_soon(_type_on if info.terminal else feed, process)
         await pass_on(process, OwnOutput(), outcome)
         group.cancel_scope.cancel()
 

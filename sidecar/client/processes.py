@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sidecar.client.exec import Completed, Process, completed_of
+from sidecar.client.program import Terminal
 from sidecar.client.sources import PushSource
 from sidecar.errors import CallError, Code
 from sidecar.protocol.ids import ID_BYTES, show
@@ -45,19 +46,24 @@ class ProcessInfo:
     id: bytes
     pid: int
     state: Literal["running", "ended", "unknown"]
-    command: str  # for people: its words, or its shell's line, cut if it is long
+    owner: str | None  # the controller that started it
+    argv: Sequence[str | bytes]  # empty if `shell` is set, or it ran before the sidecar did
+    shell: str | None
+    cut: int  # bytes of its command that are not told
     age: float  # seconds since its start
-    has_terminal: bool
+    terminal: Terminal | None  # and its size now
     has_input: bool  # and it is open
     status: int | None
     signal: int | None
+    timed_out: Literal["total", "idle"] | None
     sizes: Mapping[int, int]  # bytes printed, by output
-    survivors: Sequence[Survivor]
+    survivors: Sequence[Survivor]  # what it left behind, 32 at most
+    more_survivors: int
 
     @property
     def is_alive(self) -> bool:
-        """It runs, or something that it started does."""
-        return self.state == "running" or bool(self.survivors)
+        """It runs, or something that it started does, or nobody knows."""
+        return self.state != "ended" or bool(self.survivors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,16 +185,22 @@ def match_process(processes: Sequence[ProcessInfo], id: bytes | str) -> ProcessI
 
 
 def _info_of(entry: Mapping[str, Any]) -> ProcessInfo:
+    terminal = entry["terminal"]
     return ProcessInfo(
         id=entry["exec"],
         pid=entry["pid"],
         state=entry["state"],
-        command=entry.get("command", ""),
-        age=entry.get("age", 0.0),
-        has_terminal=entry.get("terminal", False),
-        has_input=entry.get("input", False),
+        owner=entry["owner"],
+        argv=entry.get("argv", ()),
+        shell=entry.get("shell"),
+        cut=entry["cut"],
+        age=entry["age"],
+        terminal=None if terminal is None else Terminal(terminal["rows"], terminal["cols"]),
+        has_input=entry["input"],
         status=entry.get("status"),
         signal=entry.get("signal"),
+        timed_out=entry.get("which"),
         sizes={n: entry[name]["size"] for n, name in NAMES.items() if name in entry},
-        survivors=[Survivor(one["pid"], one["name"]) for one in entry.get("survivors", ())],
+        survivors=[Survivor(one["pid"], one["name"]) for one in entry["survivors"]],
+        more_survivors=entry["more_survivors"],
     )
