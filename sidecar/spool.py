@@ -102,6 +102,7 @@ class Spool:
     ) -> None:
         self.disk_error: str | None = None  # the latest, as in "ENOSPC"
         self.grown = Bell()  # whoever waits for more looks again
+        self.on_write: Callable[[bytes], None] | None = None  # sees all bytes, filtered, in order
         self._folder = folder
         self._clock = clock
         self._budget = budget
@@ -183,6 +184,8 @@ class Spool:
             start = place.offset - begin
             self._store(place, view[start : start + place.size])
         self._reserve()
+        if self.on_write is not None:
+            self.on_write(bytes(data))
         self.grown.ring()
 
     @staticmethod

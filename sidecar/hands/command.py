@@ -28,6 +28,7 @@ class Command:
     environment: dict[bytes, bytes]
     stdin: bool = False
     size: tuple[int, int] | None = None  # rows and columns of its terminal
+    plain: bool = False  # see `interface.Terminal`
     control: bool = False
     restraints: tuple[Restraint, ...] = ()
 
@@ -54,12 +55,18 @@ def command_of(program: Program, bases: Mapping[Base, dict[bytes, bytes]], key: 
         argv = [as_bytes(word, "argument") for word in program.argv or ()]
     if not argv or not argv[0]:
         raise Invalid("argv needs at least the name of a program")
-    size = None
-    if program.terminal is not None:
-        size = program.terminal.rows, program.terminal.cols
-        check_size(*size)
-    restraints = restraints_of(program.limits)
-    return Command(tuple(argv), environment, program.stdin, size, program.control, restraints)
+    terminal = program.terminal
+    if terminal is not None:
+        check_size(terminal.rows, terminal.cols)
+    return Command(
+        argv=tuple(argv),
+        environment=environment,
+        stdin=program.stdin,
+        size=None if terminal is None else (terminal.rows, terminal.cols),
+        plain=terminal is not None and terminal.plain,
+        control=program.control,
+        restraints=restraints_of(program.limits),
+    )
 
 
 def _environment(program: Program, base: dict[bytes, bytes]) -> dict[bytes, bytes]:

@@ -62,6 +62,15 @@ class Ending:
             _signal_groups(records, signal.SIGSTOP)
             await self._until_gone(records, with_force=True)
 
+    async def kill_since(self, record: Record, since: int, grace: float) -> None:
+        """Only what was started at `since` or later, and never the program itself."""
+        _begin([record])
+        with anyio.move_on_after(grace):
+            if grace > 0:
+                return await self._end_since(record, since, [signal.SIGTERM, signal.SIGCONT], [])
+        with anyio.move_on_after(LINGER):
+            await self._end_since(record, since, [signal.SIGKILL], [signal.SIGKILL])
+
     async def signal(self, records: Sequence[Record], *numbers: int) -> None:
         """To whole trees. Who may not be signalled is passed over."""
         reached = _signal_groups(records, *numbers)
@@ -82,6 +91,15 @@ class Ending:
         if all(record.was_reaped and record.is_child for record in records):
             return bool(records) and self._orphans.may_have_any(self._programs)
         return True
+
+    async def _end_since(
+        self, record: Record, since: int, first: Sequence[int], later: Sequence[int]
+    ) -> None:
+        numbers, pause = first, _PAUSE
+        while await self._threads.run(_strike_since, record, self._programs, since, numbers):
+            numbers = later
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE)
 
     async def _until_gone(self, records: Sequence[Record], *, with_force: bool) -> None:
         _begin(records)
@@ -142,6 +160,20 @@ def _signal_others(
 def _count(records: Sequence[Record], programs: Container[int]) -> int:
     left = _members(records, programs)
     return len(left) or len(_catch(records, programs, set()))
+
+
+def _strike_since(
+    record: Record, programs: Container[int], since: int, numbers: Sequence[int]
+) -> int:
+    """How many of its tree were started at `since` or later and still live."""
+    found = [
+        process
+        for process in look([record], programs)[record]
+        if process.start_time >= since and process.pid != record.pid
+    ]
+    for process in found:
+        send(process, *numbers)
+    return len(found)
 
 
 def _strike(records: Sequence[Record], programs: Container[int]) -> int:

@@ -39,9 +39,9 @@ class Ends:
         self.stderr, theirs = os.pipe2(os.O_CLOEXEC)
         self.files.append(theirs)
 
-    def open_terminal(self, rows: int, cols: int) -> None:
+    def open_terminal(self, rows: int, cols: int, *, plain: bool) -> None:
         """`stdin`, `stdout` and `master` are three descriptors of its master side."""
-        self.master, path = open_terminal(rows, cols)
+        self.master, path = open_terminal(rows, cols, plain=plain)
         self.stdin = os.dup(self.master)
         self.stdout = os.dup(self.master)
         self.files += [path] * 3

@@ -184,8 +184,8 @@ class LocalHands:
     async def signal(self, key: bytes, number: int, to: Target = Target.GROUP) -> None:
         await self._programs.signal(key, number, to)
 
-    async def kill(self, key: bytes, *, grace: float) -> None:
-        await self._programs.kill(key, grace=grace)
+    async def kill(self, key: bytes, *, grace: float, since: int | None = None) -> None:
+        await self._programs.kill(key, grace=grace, since=since)
 
     async def wait(self, key: bytes) -> Exit:
         return await self._programs.wait(key)

@@ -132,10 +132,12 @@ class Programs:
         if record.master is not None:
             terminal.signal_foreground(record.master, number)
 
-    async def kill(self, key: bytes, *, grace: float) -> None:
+    async def kill(self, key: bytes, *, grace: float, since: int | None = None) -> None:
         """See `Hands.kill`. Of a program that is being started, once it was."""
         while (starting := self._starting.get(key)) is not None:
             await starting.wait()
+        if since is not None:
+            return await self._ending.kill_since(self._find(key), since, grace)
         await self._ending.kill([self._find(key)], grace)
 
     async def wait(self, key: bytes) -> Exit:

@@ -40,7 +40,7 @@ def start(command: Command, directory: int) -> Child:
         if command.size is None:
             ends.open_pipes(with_stdin=command.stdin)
         else:
-            ends.open_terminal(*command.size)
+            ends.open_terminal(*command.size, plain=command.plain)
         if command.control:
             ends.open_control()
         before = _ticks()

@@ -19,28 +19,30 @@ from sidecar.errors import CallError, Code, Invalid, from_os_error
 MAX_CELLS = 65_535  # rows or columns: 16 bits of struct winsize
 
 _PTMX = "/dev/ptmx"
+_PTS = b"/dev/pts/%d"
 _IUTF8 = 0o40000  # erase whole characters, not bytes; termios of Python 3.11 does not name it
 _TIOCSPTLCK, _TIOCGPTN, _TIOCSIG = 0x40045431, 0x80045430, 0x40045436  # asm-generic/ioctls.h
 _KEYS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)  # all that TIOCSIG takes
 _NONE_HERE = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EIO)
 
 
-def open_terminal(rows: int, cols: int) -> tuple[int, bytes]:
+def open_terminal(rows: int, cols: int, *, plain: bool = False) -> tuple[int, bytes]:
     """A new master, and the path of what its program opens. Raises `CallError`."""
-    flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        master = os.open(_PTMX, flags)
+        master = os.open(_PTMX, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise _explain(error) from None
+        raise _explain(error, _PTMX) from None
     try:
         resize(master, rows, cols)
-        _erase_characters(master)
+        _set_up(master, plain=plain)
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
         (number,) = struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))
+        path = _PTS % number
+        _check_reach(path)
     except BaseException:
         os.close(master)
         raise
-    return master, b"/dev/pts/%d" % number
+    return master, path
 
 
 def resize(master: int, rows: int, cols: int) -> None:
@@ -75,19 +77,31 @@ def check_size(rows: int, cols: int) -> None:
             raise Invalid(f"a terminal of {count} {what}: 1 to {MAX_CELLS} allowed")
 
 
-def _erase_characters(master: int) -> None:
-    """The kernel's settings are a user's (tty_std_termios), but for this one."""
+def _set_up(master: int, *, plain: bool) -> None:
+    """The kernel's settings are a user's (tty_std_termios), but for whole characters."""
     attributes = termios.tcgetattr(master)
     attributes[0] |= _IUTF8
+    if plain:
+        attributes[0] &= ~termios.IXON
+        attributes[1] &= ~termios.OPOST
+        attributes[3] &= ~termios.ECHO
     termios.tcsetattr(master, termios.TCSANOW, attributes)
 
 
-def _explain(error: OSError) -> CallError:
+def _check_reach(path: bytes) -> None:
+    """A program that cannot open it would look as if it were missing itself."""
+    try:
+        os.close(os.open(path, os.O_PATH | os.O_CLOEXEC))
+    except OSError as error:
+        raise _explain(error, path) from None
+
+
+def _explain(error: OSError, path: str | bytes) -> CallError:
     if error.errno == errno.ENOSPC:
         return CallError(
             Code.LIMIT, "no terminal is left: all that kernel.pty.max allows are in use"
         )
     if error.errno in _NONE_HERE:
-        reason = os.strerror(error.errno)
-        return CallError(Code.UNSUPPORTED, f"there are no terminals here: {_PTMX}: {reason}")
-    return from_os_error(error, _PTMX)
+        reason = f"{os.fsdecode(path)}: {os.strerror(error.errno)}"
+        return CallError(Code.UNSUPPORTED, f"there are no terminals here: {reason}")
+    return from_os_error(error, path)

@@ -8,6 +8,7 @@ read. Times are seconds on our clock.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from sidecar.clock import Clock
 from sidecar.errors import CallError, Code, Invalid, Started
 from sidecar.hands.interface import Exit, Hands, Program, Running, Target
 from sidecar.journal import Emit
+from sidecar.processes.control import Control
 from sidecar.processes.input import Input
 from sidecar.processes.output import Output, Spawn
 from sidecar.protocol.spool import OnFull
@@ -103,7 +105,7 @@ class Process:
         self.start_time = running.start_time
         self.owner = owner  # the controller that started it
         self.is_adopted = is_adopted  # it ran before we did: what it printed then is not here
-        self.control = running.control  # whoever uses it takes it away and closes it
+        self.control = None if running.control is None else Control(running.control)
         self.began = around.clock.now()
         self.began_wall = around.clock.wall()
         self.ended_wall: float | None = None
@@ -285,6 +287,8 @@ class Process:
     def _settle(self) -> None:
         for output in self.outputs.values():
             output.settle()
+        if self.control is not None and self.state is State.ENDED:
+            self.control.close()
         self.is_settled = True
         self._changed.ring()
 
@@ -299,6 +303,8 @@ class Process:
         """Release descriptors and spools; nobody may use them any more."""
         if self.input is not None:
             self.input.drop()
+        if self.control is not None:
+            self.control.close()
         for output in self.outputs.values():
             output.close()
 
@@ -321,6 +327,13 @@ class Process:
         self._is_killed = True
         with anyio.move_on_after(grace + KILL_SLACK):
             await self._around.hands.kill(self.id, grace=grace)
+
+    async def kill_since(self, when: float, grace: float) -> None:
+        """TERM, then KILL after `grace`, to what it started at `when` (on our clock) or later,
+        but not to itself."""
+        ticks = int(when * os.sysconf("SC_CLK_TCK"))
+        with anyio.move_on_after(grace + KILL_SLACK):
+            await self._around.hands.kill(self.id, grace=grace, since=ticks)
 
     async def signal(self, number: int, to: Target) -> None:
         """Send a signal; to a program that has ended, nothing happens."""
