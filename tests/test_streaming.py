@@ -658,6 +658,20 @@ async def test_cancelling_a_receive_loses_nothing() -> None:
         assert await received(pair) == b"late"
 
 
+async def test_the_result_may_say_that_there_never_was_a_stream() -> None:
+    pair = Wire(BytesSource(b""))
+    pair.receiver.never_began()
+    assert await pair.receiver.receive() == b""
+    assert pair.answers == []  # there is nobody to tell
+
+
+async def test_a_stream_that_has_begun_is_not_ended_by_saying_that_it_never_did() -> None:
+    pair = Wire(BytesSource(b""))
+    pair.receiver.feed(wire.Data(ID, 1, 0, b"abc"))
+    pair.receiver.never_began()
+    assert pair.receiver.stream.ended is None
+
+
 async def test_the_result_may_say_the_end() -> None:
     receiver = Wire(BytesSource(b"")).receiver
     sha256 = hashlib.sha256(b"abc").digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,6 @@ from sidecar.streaming import Receiver, Sender
 
 RESEND_AFTER = 2.0  # seconds without `accepted`; doubles up to 10
 FENCE_TIME = 10.0  # seconds for the fence to be confirmed
-EMPTY = hashlib.sha256().digest()  # of a stream without bytes
 RESULT_STREAM = 4  # carries a result that is too large to stand in its envelope
 
 
@@ -90,8 +88,8 @@ class PendingCall:
         if self.error is not None:
             self._stop_streams(self.error)
         for n, receiver in self.receivers.items():
-            if n not in result.streams and receiver.stream.received == receiver.stream.start:
-                receiver.finish_at(receiver.stream.start, EMPTY)  # it was never sent
+            if n not in result.streams:
+                receiver.never_began()
         self._ended.set()
 
     def receive_state(self, state: wire.State) -> None:

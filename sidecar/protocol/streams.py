@@ -230,6 +230,12 @@ class ReceiveStream:
             self._missing(now)
         self._settle()
 
+    def never_began(self, sha256: bytes) -> None:
+        """There is no such stream after all: it ends where it would have begun, and nobody is
+        told. `sha256` is that of no bytes."""
+        if self.ended is None and self.received == self.start:
+            self.ended = Ended(self.start, self.start, sha256)
+
     def consume(self, size: int) -> None:
         """`size` bytes left the buffer; credit grows with them."""
         self.consumed += size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
@@ -13,6 +14,8 @@ from sidecar.protocol import envelope as wire
 from sidecar.protocol.streams import ReceiveStream, error_of, reset_for
 
 JOINED = 4 * 1024  # bytes; received chunks that wait are joined up to this size
+
+EMPTY = hashlib.sha256().digest()  # of a stream without bytes
 
 SendEnvelope = Callable[[wire.Envelope], None]
 
@@ -82,6 +85,12 @@ class Receiver:
             if self.stream.received == offset:
                 end = wire.End(self.stream.id, self.stream.n, offset, self.stream.start, sha256)
                 self.feed(end)
+
+    def never_began(self) -> None:
+        """The result came, and this stream is not among those that it names: it is empty."""
+        if self.error is None:
+            self.stream.never_began(EMPTY)
+            self._ring()
 
     async def receive(self) -> bytes:
         """The next bytes; b"" at the end, after the digest was found right. Raises `CallError`.
