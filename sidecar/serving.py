@@ -29,7 +29,7 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> None:
         "inherited" if parts.settings.environment == "inherited" else "clean"
     )
     hands = await stack.enter_async_context(
-        LocalHands.open_root(parts.settings.workspace, environment=environment, sole_parent=True)
+        LocalHands.open_root(parts.settings.workspace, environment=environment, adopt=True)
     )
     complete(parts, hands)
     async with anyio.create_task_group() as group:

@@ -89,7 +89,7 @@ class Ending:
     def _may_live(self, records: Sequence[Record]) -> bool:
         """Whether there may be anything of these trees; False is certain, and cheap to say."""
         if all(record.was_reaped and record.is_child for record in records):
-            return bool(records) and self._orphans.may_have_any(self._programs)
+            return bool(records) and self._orphans.may_have_any()
         return True
 
     async def _end_since(

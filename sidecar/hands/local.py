@@ -59,7 +59,7 @@ class LocalHands:
         umask: int,
         *,
         cgroups: Cgroups | None = None,
-        sole_parent: bool = False,
+        adopt: bool = False,
     ) -> None:
         self._beneath = beneath
         self._cgroups = cgroups
@@ -72,7 +72,7 @@ class LocalHands:
             beneath.root,
             environments,
             cgroups=cgroups,
-            sole_parent=sole_parent,
+            adopt=adopt,
         )
         self._uploads: set[LocalUpload] = set()
         self._since = anyio.current_time()
@@ -87,14 +87,15 @@ class LocalHands:
         environment: Environment = "clean",
         openat2: bool | None = None,
         cgroup: str | None = None,
-        sole_parent: bool = False,
+        adopt: bool = False,
     ) -> AsyncIterator[LocalHands]:
         """Hands for the tree below `root`, closed at the end of the block.
 
         `environment`: what programs start from (`hands.environment`). `openat2`: None asks the
         kernel, True requires it, False does without. `cgroup`: a folder of a cgroup 2 hierarchy
         that is ours to use; each program gets one in it, which takes 85 µs (`hands.cgroup`).
-        `sole_parent`: nothing else in this process starts children (`hands.orphans`).
+        `adopt`: what programs leave behind becomes ours, and every child of this process that is
+        no program is reaped, so nothing else in it may start children (`hands.orphans`).
         """
         threads = Threads(1)
         bases = await threads.run(base_environments, environment, os.environb)
@@ -102,7 +103,7 @@ class LocalHands:
         open_beneath = partial(Beneath, root, use_openat2=openat2)
         cgroups = await threads.run(Cgroups, cgroup) if cgroup is not None else None
         beneath = await threads.make(Beneath.close, open_beneath)
-        hands = cls(beneath, bases, umask, cgroups=cgroups, sole_parent=sole_parent)
+        hands = cls(beneath, bases, umask, cgroups=cgroups, adopt=adopt)
         try:
             yield hands
         finally:

@@ -1,18 +1,15 @@
 """What programs leave behind becomes our child, and is reaped when it ends.
 
-Hands makes its process a subreaper (PR_SET_CHILD_SUBREAPER, prctl(2)): what loses its parent
-becomes a child of ours instead of PID 1's, so that it can be found, and stays as a zombie until
-we wait for it. PID 1 is one without asking. `waitpid(-1)` would also take the exit statuses that
-others wait for, so: on SIGCHLD see who has ended without taking it (WNOWAIT, waitid(2)), and take
-it only if it is an orphan.
+A process that is hands, and nothing else that starts children, adopts: it becomes a subreaper
+(PR_SET_CHILD_SUBREAPER, prctl(2); PID 1 is one without asking), so that what loses its parent
+becomes a child of ours instead of PID 1's. There it is found again, and there it stays as a
+zombie until we wait for it.
 
-An orphan is told from a child that somebody in this process started (`subprocess`, asyncio):
-
-- it is in a session that is neither ours nor its own. A child of ours was born in our session
-  and can only have left it for its own;
-- or it was seen in the tree of a program;
-- or this process has no children but programs and orphans: its owner says so (`sole_parent`), or
-  it is PID 1. Nothing else in the process may then start children of its own.
+Each child that is no program is an orphan then, and is reaped. `waitpid(-1)` would also take the
+exit statuses of programs, so: on SIGCHLD see who has ended without taking it (WNOWAIT, waitid(2)),
+and take it only if it is no program. This is why to adopt has to be asked for: children that
+somebody else in this process started (`subprocess`, asyncio) look just like orphans, and their
+statuses would be lost. Without it, orphans go to an ancestor of ours; `tree` looks for them there.
 
 SIGCHLD is heard on the main thread only. Elsewhere orphans are reaped when a program ends.
 All that is here runs on the event loop, and programs are started and reaped there as well, so
@@ -24,49 +21,37 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Container
+from collections.abc import Container
 from contextlib import suppress
 
-from sidecar.hands.proc import Process, read_children, read_process
+from sidecar.hands.proc import read_children
 from sidecar.hands.syscalls import is_subreaper, set_subreaper
 
 _BATCH = 64  # zombies that are reaped before others get their turn on the event loop
 
-_homes: list[Orphans] = []  # being a subreaper is a matter of the process, with all its hands
+_homes: list[Orphans] = []  # a process may be several hands, and may adopt for one of them
 
 
 class Orphans:
-    """The orphans of one hands. `is_program` knows the pids of programs that were not reaped."""
+    """The orphans of one hands. `programs` are the pids of programs that were not reaped."""
 
-    def __init__(
-        self,
-        is_program: Callable[[int], bool],
-        was_seen: Callable[[Process], bool],
-        *,
-        sole_parent: bool,
-    ) -> None:
-        self.is_program = is_program
-        self.was_seen = was_seen
-        self.is_sole_parent = sole_parent or os.getpid() == 1
+    def __init__(self, programs: Container[int], *, adopt: bool) -> None:
+        self._programs = programs
         self._loop = asyncio.get_running_loop()
-        self.adopts = _become_reaper()
+        self._was_subreaper = is_subreaper()
+        self.adopts = adopt and (os.getpid() == 1 or set_subreaper(True))
+        self._is_listening = self.adopts and self._listen()
         _homes.append(self)
-        with suppress(ValueError, RuntimeError):  # not in the main thread
-            self._loop.add_signal_handler(signal.SIGCHLD, self.reap)
-        self.reap()
+        self.reap()  # those that ended before
 
     def close(self) -> None:
         _homes.remove(self)
-        others = [home for home in _homes if home._loop is self._loop]
-        with suppress(ValueError, RuntimeError):
-            if others:
-                self._loop.add_signal_handler(signal.SIGCHLD, others[0].reap)
-            else:
-                self._loop.remove_signal_handler(signal.SIGCHLD)
-        if not _homes and self.adopts and os.getpid() != 1:
+        if self._is_listening:
+            self._loop.remove_signal_handler(signal.SIGCHLD)
+        if self.adopts and not self._was_subreaper:
             set_subreaper(False)
 
-    def may_have_any(self, programs: Container[int]) -> bool:
+    def may_have_any(self) -> bool:
         """Whether there may be a living orphan; False is certain.
 
         What a reaped program has left descends from an orphan of ours, as each process has a
@@ -74,23 +59,29 @@ class Orphans:
         of a look at all processes.
         """
         children = read_children() if self.adopts else None
-        return children is None or any(pid not in programs for pid in children)
+        return children is None or not all(map(_is_program, children))
 
     def reap(self) -> None:
         """Take orphans that have ended. Never waits; costs 1 µs if there are none."""
+        if not self.adopts:
+            return
         for _ in range(_BATCH):
             pid = _first_ended()
             if pid is None or _is_program(pid):
-                return  # whoever reaps a program calls us again
-            if not _is_orphan(pid):
-                return _reap_behind()
+                return  # whoever reaps the program calls us again
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
         self._loop.call_soon(self.reap)
 
-
-def _become_reaper() -> bool:
-    return os.getpid() == 1 or is_subreaper() or set_subreaper(True)
+    def _listen(self) -> bool:
+        try:
+            self._loop.add_signal_handler(signal.SIGCHLD, self.reap)
+        except (ValueError, RuntimeError):  # not in the main thread
+            return False
+        # What forks and exits all the time fills the loop's pipe for signals. No harm is done, as
+        # one SIGCHLD stands for any number; without this each one lost is a line on stderr.
+        signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
+        return True
 
 
 def _first_ended() -> int | None:
@@ -102,28 +93,5 @@ def _first_ended() -> int | None:
     return found.si_pid if found else None
 
 
-def _reap_behind() -> None:
-    """Orphans that the kernel names after a zombie that somebody else has to take."""
-    for pid in read_children() or ():
-        if _is_program(pid):
-            continue
-        with suppress(ChildProcessError):
-            found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if found is not None and _is_orphan(pid):
-                os.waitpid(pid, os.WNOHANG)
-
-
 def _is_program(pid: int) -> bool:
-    return any(home.is_program(pid) for home in _homes)
-
-
-def _is_orphan(pid: int) -> bool:
-    """Of a child that is no program."""
-    if any(home.is_sole_parent for home in _homes):
-        return True
-    process = read_process(pid)
-    if process is None:
-        return False
-    if process.session not in (os.getsid(0), pid):
-        return True
-    return any(home.was_seen(process) for home in _homes)
+    return any(pid in home._programs for home in _homes)

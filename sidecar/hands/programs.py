@@ -24,7 +24,7 @@ from sidecar.hands.ending import Ending
 from sidecar.hands.interface import Base, Exit, Known, Path, Program, Running, Survivor, Target
 from sidecar.hands.orphans import Orphans
 from sidecar.hands.paths import Paths
-from sidecar.hands.proc import Process, read_process
+from sidecar.hands.proc import read_process
 from sidecar.hands.reaping import Reaper
 from sidecar.hands.record import Record
 from sidecar.hands.refusal import explain
@@ -49,7 +49,7 @@ class Programs:
         environments: Mapping[Base, dict[bytes, bytes]],
         *,
         cgroups: Cgroups | None = None,
-        sole_parent: bool = False,
+        adopt: bool = False,
     ) -> None:
         self._paths = paths
         self._threads = threads
@@ -61,7 +61,7 @@ class Programs:
         self._ended: dict[bytes, Record] = {}  # oldest first
         self._pids: set[int] = set()  # of those that were not reaped
         self._reaper = Reaper(self._on_end)
-        self._orphans = Orphans(self._pids.__contains__, self._was_seen, sole_parent=sole_parent)
+        self._orphans = Orphans(self._pids, adopt=adopt)
         self._ending = Ending(threads, self._orphans, self._pids)
         self._is_closed = False
 
@@ -246,10 +246,6 @@ class Programs:
         if self._cgroups is not None and record.cgroup is not None:
             self._cgroups.leave(record.cgroup)
         self._orphans.reap()
-
-    def _was_seen(self, process: Process) -> bool:
-        records = (*self._ended.values(), *self._running.values())
-        return any(record.has_seen(process) for record in records)
 
     def _find(self, key: bytes) -> Record:
         record = self._running.get(key) or self._ended.get(key)

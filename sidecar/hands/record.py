@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from sidecar.errors import from_os_error
 from sidecar.hands.cgroup import Cgroup
 from sidecar.hands.interface import Exit
-from sidecar.hands.proc import Process, read_process
+from sidecar.hands.proc import read_process
 
 
 @dataclass(slots=True, eq=False)
 class Record:
     """One program. `exit` stays None if nobody of us observed it.
 
-    `seen` and `sessions` are what the last look found of its tree, zombies too. A new look
-    replaces them and never changes them, because looks are made in threads.
+    `seen` and `sessions` are what the last look found of its tree. A new look replaces them and
+    never changes them, because looks are made in threads.
     """
 
     key: bytes
@@ -38,9 +38,6 @@ class Record:
     @property
     def was_reaped(self) -> bool:
         return self.ended.is_set()
-
-    def has_seen(self, process: Process) -> bool:
-        return self.seen.get(process.pid) == process.start_time
 
     def signal(self, number: int, *, group: bool) -> None:
         """To its process group, in one step, so that what it forks meanwhile gets it too; or to

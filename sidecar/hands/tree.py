@@ -5,8 +5,8 @@ Found by one look at all of /proc, for any number of programs at once:
 - what descends from it, and from any member of its tree, by parent;
 - who is in its session (each program leads one), or in that of a member: sessions are made
   inside the tree, as nobody can join one that exists (setsid(2));
-- what lost its parents and became our child (`orphans`), if its environment has the program's
-  mark. Where no subreaper can be had, orphans go to an ancestor of ours and are looked for there;
+- what lost its parents and became our child (`orphans`), or that of an ancestor of ours if we do
+  not adopt, if its environment has the program's mark;
 - whom the last look found, by pid and start time, and who is in such a one's session;
 - who is in its cgroup, where it has one.
 
@@ -76,10 +76,10 @@ class _Look:
         self._claim_marked()
         found: Members = {record: [] for record in self._records}
         for pid in sorted(self._owners):
-            found[self._owners[pid]].append(self._table[pid])
+            if self._table[pid].is_alive:
+                found[self._owners[pid]].append(self._table[pid])
         for record, processes in found.items():
             self._note(record, processes)
-            found[record] = [process for process in processes if process.is_alive]
         return found
 
     def _known(self, record: Record) -> Iterable[int]:
