@@ -126,10 +126,9 @@ def _through_sh(
     executable: bytes, argv: Sequence[bytes], directory: int, number: int
 ) -> tuple[bytes, Sequence[bytes]]:
     """The same program, run by a shell that goes to the directory it has open as `number`."""
-    if not os.access(executable, os.X_OK, dir_fd=directory):
+    is_directory = stat.S_ISDIR(os.stat(executable, dir_fd=directory).st_mode)
+    if is_directory or not os.access(executable, os.X_OK, dir_fd=directory):
         raise _error(errno.EACCES)
-    if stat.S_ISDIR(os.stat(executable, dir_fd=directory).st_mode):
-        raise _error(errno.EISDIR)
     script = _THROUGH_SH % (number, number)
     return b"/bin/sh", [b"/bin/sh", b"-c", script, b"sh", executable, *argv[1:]]
 
