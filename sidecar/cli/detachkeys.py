@@ -19,8 +19,8 @@ def parse_keys(text: str) -> bytes:
 
 def _byte(key: str) -> bytes:
     """Control characters as in ASCII: the letter less 64 (`@` is 0, `_` is 31)."""
-    prefix, dash, letter = key.lower().rpartition("-")
-    if not dash and len(key) == 1 and key.isascii() and key.isprintable():
+    prefix, _, letter = key.lower().rpartition("-")
+    if len(key) == 1 and key.isascii() and key.isprintable():
         return key.encode()
     if prefix == "ctrl" and len(letter) == 1 and "@" <= letter.upper() <= "_":
         return bytes([ord(letter.upper()) - 64])

@@ -59,9 +59,6 @@ def exit_status(outcome: Outcome, *, name: str | bytes | None = None, is_told: b
         return FAILED
     for n, count in outcome.completed.dropped.items():
         complain(f"{count} bytes of its {'stdout' if n == 1 else 'stderr'} were not kept")
-    if outcome.completed.timed_out is not None:
-        complain(f"its {outcome.completed.timed_out} timeout was over, and it was killed")
-        return TIMED_OUT
     return outcome.completed.returncode
 
 

@@ -97,4 +97,4 @@ def _way_back(target: Target, remote: RemoteProcess, outcome: Outcome) -> Iterat
         if not outcome.is_known:
             with suppress(OSError):  # nobody may be there to read it
                 back = f"sidecar attach {target.said()}{short(remote.id)}"
-                complain(f"the program goes on; come back with: {back}")
+                complain(f"left running; come back with: {back}")

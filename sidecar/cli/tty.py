@@ -12,7 +12,6 @@ set its own); from the background it is left alone.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import termios
 import tty
@@ -83,7 +82,7 @@ def size_of(fd: int) -> tuple[int, int]:
     try:
         columns, rows = os.get_terminal_size(fd)
     except OSError:
-        columns, rows = shutil.get_terminal_size().columns, 24
+        columns, rows = 0, 0
     return rows or 24, columns or 80
 
 

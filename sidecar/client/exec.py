@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -32,7 +32,6 @@ class Completed:
     stderr: bytes
     duration: float  # seconds
     dropped: Mapping[int, int]
-    timed_out: Literal["total", "idle"] | None = None  # the timeout that ended it
 
     @property
     def ok(self) -> bool:
@@ -186,12 +185,4 @@ def completed_of(value: Mapping[str, Any], stdout: bytes, stderr: bytes) -> Comp
         for n, name in ((STDOUT, "stdout"), (STDERR, "stderr"))
         if value.get(name, {}).get("dropped")
     }
-    return Completed(
-        value["status"],
-        value["signal"],
-        stdout,
-        stderr,
-        value["duration"],
-        dropped,
-        value.get("which"),
-    )
+    return Completed(value["status"], value["signal"], stdout, stderr, value["duration"], dropped)

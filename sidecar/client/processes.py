@@ -150,7 +150,8 @@ class RemoteProcess:
         return completed_of(await self._call("exec.kill", grace=float(grace)), b"", b"")
 
     async def wait(self) -> Completed:
-        """How it ended, without its output. Cancelling this leaves it as it is."""
+        """How it ended, without its output. Cancelling this leaves it as it is. Raises `CallError`:
+        `timeout` if one of its own ended it, `outcome_unknown` if nobody saw how it ended."""
         return completed_of(await self._call("exec.wait"), b"", b"")
 
     async def _call(self, command: str, **arguments: Any) -> Any:
