@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from sidecar.dispatch import Bound
 from sidecar.protocol.commands import CATALOGUE
-from sidecar.services import about, exec, files
+from sidecar.services import about, exec, files, shell
 
-HANDLERS = {**about.HANDLERS, **exec.HANDLERS, **files.HANDLERS}
+HANDLERS = {**about.HANDLERS, **exec.HANDLERS, **files.HANDLERS, **shell.HANDLERS}
 
 
 def bound_commands() -> dict[str, Bound]:

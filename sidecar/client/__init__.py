@@ -17,6 +17,7 @@ from sidecar.client.files import Download, FileEntry, Files, Written
 from sidecar.client.processes import Excerpt, ProcessInfo, RemoteProcess, Survivor
 from sidecar.client.program import Limits, Options, Terminal
 from sidecar.client.run import Run
+from sidecar.client.shell import ShellResult, ShellSession
 from sidecar.errors import CallError, Code, Retry, Started
 from sidecar.tokens import CallableProvider, FixedToken, Token, TokenFile, TokenProvider
 
@@ -44,6 +45,8 @@ __all__ = [
     "RemoteProcess",
     "Retry",
     "Run",
+    "ShellResult",
+    "ShellSession",
     "Started",
     "Survivor",
     "Terminal",

@@ -52,12 +52,17 @@ class Options(TypedDict, total=False):
 
 def program_arguments(program: Words, options: Options) -> dict[str, Any]:
     """The arguments of `exec.run` and `exec.start`; what is not said is left to the sidecar."""
-    arguments = {name: _plain(value) for name, value in options.items() if value is not None}
+    arguments = plain_options(options)
     if isinstance(program, str):
         arguments["shell"] = program
     else:
         arguments["argv"] = list(program)
     return arguments
+
+
+def plain_options(options: Mapping[str, object]) -> dict[str, Any]:
+    """Those that are said, as arguments."""
+    return {name: _plain(value) for name, value in options.items() if value is not None}
 
 
 def _plain(value: object) -> object:

@@ -21,6 +21,7 @@ from sidecar.client.processes import (
     processes_of,
 )
 from sidecar.client.program import Options, Words, program_arguments
+from sidecar.client.shell import CLOSE_TIME, ShellOptions, ShellSession, start_shell
 from sidecar.client.sources import PushSource
 from sidecar.errors import LimitExceeded
 from sidecar.identity import new_id
@@ -210,6 +211,19 @@ class Run:
             arguments["stdin"] = "stream" if stdin is True else stdin
         answer = await self.call("exec.start", arguments)
         return RemoteProcess(self, answer["exec"], answer["pid"])
+
+    @asynccontextmanager
+    async def shell(self, **options: Unpack[ShellOptions]) -> AsyncIterator[ShellSession]:
+        """A shell whose working directory and variables live from command to command.
+
+        Leaving the block ends it, and all that it left running.
+        """
+        session = await start_shell(self, options)
+        try:
+            yield session
+        finally:
+            with anyio.move_on_after(CLOSE_TIME, shield=True):
+                await session.close()
 
     async def processes(self) -> list[ProcessInfo]:
         """The programs that run, and those that ended and are still remembered; oldest first."""

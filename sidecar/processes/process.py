@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
@@ -28,6 +28,9 @@ from sidecar.processes.output import Output, Spawn
 from sidecar.protocol.spool import OnFull
 from sidecar.protocol.streams import STDERR, STDOUT
 from sidecar.spool import Spool
+
+if TYPE_CHECKING:
+    from sidecar.processes.shellsession import ShellSession
 
 KILL_SLACK = 5.0  # seconds beyond the grace until a kill is given up
 AWAY_TIME = 10.0  # seconds that hands may be away before an end counts as unknown
@@ -106,6 +109,7 @@ class Process:
         self.owner = owner  # the controller that started it
         self.is_adopted = is_adopted  # it ran before we did: what it printed then is not here
         self.control = None if running.control is None else Control(running.control)
+        self.session: ShellSession | None = None  # who speaks through it, once somebody does
         self.began = around.clock.now()
         self.began_wall = around.clock.wall()
         self.ended_wall: float | None = None

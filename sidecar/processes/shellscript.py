@@ -24,41 +24,67 @@ before and after it, as in the semantic prompts of iTerm2 and other terminals (O
 133;D). Any other way to the end of the output would be a guess: the kernel moves what is written
 to a terminal on to its reader behind the writer's back.
 
-    shell -> session    "began" SP nonce NUL
+    shell -> session    "ready" SP ("bash" | "sh") SP terminal NUL
+                        "began" SP nonce NUL
                         "done" SP nonce SP status SP working-directory LF NUL
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-# The words before the shell is there. One line of input makes it wait until the terminal is set
-# up. Each shell reads a file of its own that ENV or BASH_ENV name; ours reads none.
-_BOOT = """\
-IFS= read -r _ <&3 || exit 125
-unset ENV BASH_ENV
-PS1= PS2=
-export PS1 PS2
-if command -v bash >/dev/null; then
-    exec bash --noprofile --norc --noediting -i <&3 3<&-
-fi
-exec sh -i <&3 3<&-
-"""
-PROGRAM = ("/bin/sh", "-c", _BOOT, "sh")
-
-# Then: no history file, no sudden end of a shell that was idle, no news about mail.
+PROGRAM = (
+    "/bin/sh",
+    "-c",
+    # ENV and BASH_ENV name files that a shell reads when it starts.
+    "unset ENV BASH_ENV; export PS1= PS2=; command -v bash >/dev/null "
+    "&& exec bash --noprofile --norc --noediting -i <&3 3<&-; exec /bin/sh -i <&3 3<&-",
+)
+# Its first lines: no history file, no sudden end of a shell that was idle, no news about mail.
 OPENING = (
-    b"go\n"
-    b"unset PS1 PS2 HISTFILE TMOUT MAILCHECK; PS1= PS2=\n"
+    b"unset PS1 PS2 PROMPT_COMMAND HISTFILE TMOUT MAILCHECK; PS1= PS2=\n"
     b"case ${BASH_VERSION-} in ?*) set +o history +o histexpand;; esac\n"
 )
+# Descriptor 2 may have been turned elsewhere meanwhile; then `tty` says that it is none.
+INTRODUCE = (
+    b"\n\\command printf 'ready %s %s\\000' "
+    b'"${BASH_VERSION:+ba}sh" "$(tty <&2)" >&0 2>/dev/null\n'
+)
 
+_READY = re.compile(rb"ready (bash|sh) ([\w/ ]*)\Z")
+_DEVICE = re.compile(r"/dev/[\w/]+")  # it becomes a word of the script
 MAX_REPORT = 64 * 1024  # bytes; more without an end is no report of ours
 
 
+class Messages:
+    """Puts what comes from the shell together."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def receive(self, data: bytes) -> list[bytes]:
+        """The messages that are complete now."""
+        *complete, held = (self._held + data).split(b"\0")
+        self._held = held[-MAX_REPORT:]
+        return complete
+
+
 @dataclass(frozen=True, slots=True)
-class Began:
-    """The shell has read the command and runs it from here on."""
+class Ready:
+    """The shell is there: "bash" or "sh", and the path of its terminal."""
+
+    shell: str
+    terminal: str
+
+
+def ready_of(message: bytes) -> Ready | None:
+    """What the shell answers to `INTRODUCE`; None for any other message."""
+    found = _READY.search(message)
+    if found is None:
+        return None
+    shell, path = (part.decode() for part in found.groups())
+    return Ready(shell, path if _DEVICE.fullmatch(path) else "/dev/tty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +103,15 @@ class CommandProtocol:
     """
 
     def __init__(
-        self, text: str, *, nonce: str, terminal: bytes, status: int = 0, offset: int = 0
+        self, text: str, *, nonce: str, terminal: str, status: int = 0, offset: int = 0
     ) -> None:
         self.has_begun = False
         self.done: Done | None = None
         self.output = Marked(nonce, offset)
         self._text = text
         self._nonce = nonce
-        self._terminal = terminal.decode()
+        self._terminal = terminal
         self._status = status
-        self._received = b""
 
     def order(self) -> bytes:
         """The lines that make the shell run it."""
@@ -110,20 +135,17 @@ class CommandProtocol:
             "} 2>/dev/null\n"
         )
 
-    def receive(self, data: bytes) -> None:
-        """What the shell said. Strangers' words before a report are passed over: a trap of the
-        shell's own may print there."""
-        *messages, self._received = (self._received + data).split(b"\0")
-        self._received = self._received[-MAX_REPORT:]
-        for message in messages:
-            began, done = (f"{word} {self._nonce}".encode() for word in ("began", "done"))
-            if message.endswith(began):
-                self.has_begun = True
-            elif self.done is None and done in message:
-                self.done = _parse(message.partition(done)[2])
+    def receive(self, message: bytes) -> None:
+        """What the shell said. What stands before a report is passed over: a trap of the shell's
+        own may have printed that."""
+        began, done = (f"{word} {self._nonce}".encode() for word in ("began", "done"))
+        if message.endswith(began):
+            self.has_begun = True
+        elif self.done is None and done in message:
+            self.done = _done_of(message.partition(done)[2])
 
 
-def _parse(text: bytes) -> Done | None:
+def _done_of(text: bytes) -> Done | None:
     status, _, cwd = text.removeprefix(b" ").partition(b" ")
     if not (status.isdigit() and len(status) <= 3 and cwd.endswith(b"\n")):
         return None
@@ -147,15 +169,16 @@ def _mark(letter: str, nonce: str) -> bytes:
 class Marked:
     """Finds one command's part of what a terminal printed. Offsets count from its first byte.
 
-    `begin` and `end` are None until they are known. What lies between `begin` and `limit` is
-    certainly output: a beginning of the closing mark is held back until it is none.
+    It begins at `start` or later; `begin` and `end` are None until they are known. What lies
+    between `begin` and `limit` is certainly output: what may be the beginning of the closing mark
+    is held back.
     """
 
     def __init__(self, nonce: str, offset: int = 0) -> None:
         self.begin: int | None = None
         self.end: int | None = None
         self.limit = offset
-        self._start = self._offset = offset  # the latter of the next byte
+        self.start = self._offset = offset  # the latter of the next byte
         self._held = b""  # the bytes before it that may begin a mark
         self._opening = _mark("C", nonce)
         self._closing = _mark("D", nonce)
@@ -185,7 +208,7 @@ class Marked:
     def give_up(self) -> None:
         """There will be no closing mark: all that came is the command's."""
         if self.end is None:
-            self.begin = self._start if self.begin is None else self.begin
+            self.begin = self.start if self.begin is None else self.begin
             self.end = self.limit = self._offset
 
 

@@ -21,8 +21,8 @@ absolute path below the workspace is accepted.
     exec.resize     exec    {"offset": of the output at that moment}
     exec.signal     exec    {}
     exec.kill       exec    as exec.wait
-    shell.start     exec    {"exec": id, "pid"}
-    shell.run       exec    {"status", "cwd", "stdout", "duration"}, stream 1
+    shell.start     exec    {"exec": id, "pid", "shell": "bash" | "sh"}
+    shell.run       exec    {"status", "cwd", "shell", "stdout", "duration"}, stream 1
     files.read      read    {"size", "offset", "length", "etag", "content"?}, stream 3
     files.write     write   {"size", "sha256", "etag", "mode"}
     files.list      read    {"entries": [...], "next": name | absent}
@@ -206,10 +206,13 @@ class ShellStart(Arguments):
 class ShellRun(Exec):
     """One command line, in the shell that `shell.start` made; one at a time.
 
-    A command that outlives `timeout` is ended, and the shell stays, unless it hangs itself.
+    A command that outlives `timeout` is ended with all that it started, and the shell stays,
+    unless it hangs itself. With `live` the output is sent as stream 1 while the command runs.
+    Without it, some 50 KiB stand in the result and what is larger becomes a stream.
     """
 
     command: Text
+    live: bool = True
     timeout: Seconds | None = None
     grace: Grace = 5.0
 

@@ -1,0 +1,139 @@
+"""Shell sessions: a shell whose working directory and variables live from command to command.
+
+A shell is a program as any other: `exec.list`, `attach`, `input`, `signal`, `kill` and the rest
+work on it. Its terminal is plain: nothing is echoed, and what a command prints is passed on as
+it is. `processes.shellscript` says how commands and their statuses get in and out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+
+from sidecar.context import CallContext, Handler
+from sidecar.dispatch import INLINE_BYTES
+from sidecar.errors import CallError, Code, Invalid, Started
+from sidecar.hands.interface import Base, Limits, Program, Terminal
+from sidecar.processes.commandoutput import CommandOutput
+from sidecar.processes.process import Process, Spec
+from sidecar.processes.shellscript import OPENING, PROGRAM
+from sidecar.processes.shellsession import Outcome, ShellSession
+from sidecar.protocol.commands import ShellRun, ShellStart
+from sidecar.protocol.streams import STDOUT
+
+CWD_BYTES = 8192  # of a working directory that are told: what a path may have in arguments
+SMALL = INLINE_BYTES - CWD_BYTES - 2048  # bytes of output that stand in the result
+
+
+async def start(ctx: CallContext, arguments: ShellStart) -> dict[str, Any]:
+    """See `ShellStart`."""
+    processes = ctx.means.processes
+    await ctx.started()
+    process = await processes.start(Spec(_program_of(arguments)), id=ctx.id, owner=ctx.controller)
+    processes.adopt_supervision(process)
+    try:
+        ready = await _session_of(process, ctx).greet(OPENING)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await process.kill(grace=0)
+        raise
+    return {"exec": process.id, "pid": process.pid, "shell": ready.shell}
+
+
+async def run(ctx: CallContext, arguments: ShellRun) -> dict[str, Any]:
+    """See `ShellRun`."""
+    if "\0" in arguments.command:
+        raise Invalid("a command cannot have NUL characters")
+    process = ctx.means.processes.find(arguments.exec)
+    session = _session_of(process, ctx)
+    with session.turn():
+        await session.greet()
+        await ctx.started()
+        command = session.command(arguments.command)
+        sending = _Sending(ctx, arguments.live)
+        output = CommandOutput(process.outputs[STDOUT], command.output, on_grown=sending.look)
+        sending.begin(output)
+        try:
+            outcome = await session.run(command, timeout=arguments.timeout, grace=arguments.grace)
+        finally:
+            output.close()
+        answer = _answer_of(outcome) | {"stdout": await output.answer(SMALL)}
+    if outcome.timed_out:
+        raise CallError(
+            Code.TIMEOUT,
+            f"the command ran longer than {arguments.timeout:g} s and was ended",
+            started=Started.YES,
+            which="total",
+            **answer,
+        )
+    return answer
+
+
+class _Sending:
+    """Output becomes a stream at once with `live`, else when it outgrows the result."""
+
+    def __init__(self, ctx: CallContext, is_live: bool) -> None:
+        self._ctx = ctx
+        self._size = 0 if is_live else SMALL + 1
+        self._output: CommandOutput | None = None
+
+    def begin(self, output: CommandOutput) -> None:
+        if self._ctx.credit:  # without it, it can be read by offset afterwards
+            self._output = output
+            self.look()
+
+    def look(self) -> None:
+        output = self._output
+        if output is None or output.is_streamed or output.size < self._size:
+            return
+        self._ctx.send(STDOUT, output.source())
+
+
+def _session_of(process: Process, ctx: CallContext) -> ShellSession:
+    """Also of a shell that another sidecar of this run had started."""
+    if process.control is None:
+        raise Invalid("this program is no shell session: start one with shell.start")
+    if process.session is None:
+        process.session = ShellSession(process, process.control, ctx.means.clock)
+    return process.session
+
+
+def _program_of(arguments: ShellStart) -> Program:
+    terminal, limits = arguments.terminal, arguments.limits
+    return Program(
+        argv=PROGRAM,
+        cwd=arguments.cwd,
+        env=arguments.env,
+        unset=arguments.unset,
+        base=Base(arguments.base),
+        terminal=Terminal(terminal.rows, terminal.cols, terminal.term, plain=True),
+        control=True,
+        limits=None
+        if limits is None
+        else Limits(limits.memory, limits.processes, limits.files, limits.cpu),
+    )
+
+
+def _answer_of(outcome: Outcome) -> dict[str, Any]:
+    exit = outcome.exit
+    return {
+        "status": outcome.status if exit is None else exit.status,
+        "signal": None if exit is None else exit.signal,
+        "cwd": _path(outcome.cwd),
+        "shell": "alive" if exit is None else "ended",
+        "duration": outcome.duration,
+    }
+
+
+def _path(cwd: bytes | None) -> str | bytes | None:
+    """Text, or bytes where the name is not UTF-8."""
+    if cwd is None or len(cwd) > CWD_BYTES:
+        return None
+    try:
+        return cwd.decode()
+    except UnicodeDecodeError:
+        return cwd
+
+
+HANDLERS: dict[str, Handler] = {"shell.start": start, "shell.run": run}
