@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from sidecar.bell import Bell
 from sidecar.client.pending import PendingCall
@@ -128,13 +129,11 @@ async def collect(call: PendingCall) -> Completed:
     """Result and output of a program that nobody watches.
 
     Output that outgrows the result comes as a stream while the program runs, and has to be read
-    at once: the program waits for it.
+    at once: the program waits for it. Most does not, and then there is no task for it either.
     """
-    gathered = {STDOUT: _Gathered(call.receiver(STDOUT)), STDERR: _Gathered(call.receiver(STDERR))}
     failed: CallError | None = None
     async with anyio.create_task_group() as group:
-        for one in gathered.values():
-            group.start_soon(one.run)
+        gathered = {n: _Gathered(call.receiver(n), group) for n in (STDOUT, STDERR)}
         try:
             value: Mapping[str, Any] = await call.wait()
         except CallError as error:
@@ -143,7 +142,8 @@ async def collect(call: PendingCall) -> Completed:
             n: await gathered[n].output(value.get(name, {}))
             for n, name in ((STDOUT, "stdout"), (STDERR, "stderr"))
         }
-        group.cancel_scope.cancel()
+        if any(one.has_begun for one in gathered.values()):
+            group.cancel_scope.cancel()
     failed = failed or gathered[STDOUT].failed or gathered[STDERR].failed
     if failed is not None:
         if failed.started is Started.YES:
@@ -155,19 +155,14 @@ async def collect(call: PendingCall) -> Completed:
 class _Gathered:
     """The bytes of one stream, if there will be one."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, group: TaskGroup) -> None:
         self.failed: CallError | None = None
+        self.has_begun = False
         self._receiver = receiver
+        self._group = group
         self._chunks: list[bytes] = []
         self._done = anyio.Event()
-
-    async def run(self) -> None:
-        try:
-            async for chunk in self._receiver:
-                self._chunks.append(chunk)
-        except CallError as error:
-            self.failed = error
-        self._done.set()
+        receiver.on_progress = self._note_progress
 
     async def output(self, described: Mapping[str, Any]) -> bytes:
         """All of it, by what the result says: it has the bytes, or they come, or there are none."""
@@ -175,8 +170,26 @@ class _Gathered:
             data: bytes = described["data"]
             return data
         if described:
+            self._begin()
             await self._done.wait()
         return b"".join(self._chunks)
+
+    def _note_progress(self) -> None:
+        if self._receiver.stream.received:
+            self._begin()
+
+    def _begin(self) -> None:
+        if not self.has_begun:
+            self.has_begun = True
+            self._group.start_soon(self._gather)
+
+    async def _gather(self) -> None:
+        try:
+            async for chunk in self._receiver:
+                self._chunks.append(chunk)
+        except CallError as error:
+            self.failed = error
+        self._done.set()
 
 
 def completed_of(value: Mapping[str, Any], stdout: bytes, stderr: bytes) -> Completed:
