@@ -60,10 +60,16 @@ def _print(processes: list[ProcessInfo], as_json: bool) -> None:
 
 
 def _row(info: ProcessInfo, length: int) -> tuple[str, ...]:
-    return (short(info.id, length), str(info.pid), _state(info), _age(info.age), _command(info))
+    return (
+        short(info.id, length),
+        str(info.pid),
+        state_of(info),
+        age_of(info.age),
+        command_of(info),
+    )
 
 
-def _state(info: ProcessInfo) -> str:
+def state_of(info: ProcessInfo) -> str:
     state: str = info.state
     if info.status is not None:
         state = f"exited {info.status}"
@@ -82,7 +88,7 @@ def _signal_name(number: int) -> str:
         return str(number)
 
 
-def _age(seconds: float) -> str:
+def age_of(seconds: float) -> str:
     """In the two largest units that it has."""
     whole = int(seconds)
     for size, unit, below, small in (
@@ -95,7 +101,7 @@ def _age(seconds: float) -> str:
     return f"{whole}s"
 
 
-def _command(info: ProcessInfo) -> str:
+def command_of(info: ProcessInfo) -> str:
     """On one line, as one might type it."""
     if info.shell is not None:
         text = info.shell
