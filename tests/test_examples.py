@@ -170,7 +170,29 @@ async def test_events_go_on_where_they_stopped(
     await second.kill()
 
 
-@pytest.mark.parametrize("name", ["run_tests.py", "follow_events.py"])
+async def test_a_program_is_come_back_to_where_it_was_left(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    state = tmp_path / "program.json"
+    arguments = [str(ROOT / "examples/come_back.py"), RUN, str(state)]
+    program = ["sh", "-c", "echo one; until [ -e go ]; do sleep 0.02; done; echo two; exit 3"]
+    environ = {**os.environ, "CLIENT_URL": sandbox.url}
+    first = await anyio.open_process([sys.executable, *arguments, *program], env=environ)
+    assert first.stdout is not None
+    with anyio.fail_after(TIME):
+        assert await first.stdout.receive() == b"one\n"
+        while '"offset": 4' not in state.read_text():  # noqa: ASYNC110 - another process writes
+            await anyio.sleep(0.01)
+    first.kill()
+    await first.aclose()
+
+    (sandbox.workspace / "go").touch()
+    second = await sandbox.python(*arguments, *program)
+    assert (second.returncode, second.stdout, second.stderr) == (3, "two\n", "")
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("name", ["run_tests.py", "follow_events.py", "come_back.py"])
 def test_an_example_says_how_it_is_used(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / name)], capture_output=True, text=True

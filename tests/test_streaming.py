@@ -484,10 +484,12 @@ async def test_bytes_that_go_while_the_receiver_is_slow_are_skipped() -> None:
     source = Spool(data)
     async with joined(source, window=20_000) as pair:
         first = await pair.receiver.receive()
+        assert pair.receiver.position == len(first)
         await settled()
         source.gone = 200_000
         rest = await received(pair)
         await pair.sender.finished()
+    assert pair.receiver.position == 300_000
     ((begin, end),) = pair.receiver.stream.skipped
     assert end == 200_000
     assert first + rest == data[:begin] + data[200_000:]

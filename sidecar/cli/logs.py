@@ -40,7 +40,7 @@ def logs(
       sidecar logs 0190b6c2-7d3f
       sidecar logs --follow --tail 4096 0190b6c2
       sidecar logs --stderr 0190b6c2 > errors.txt
-      sidecar logs --from 1048576 0190b6c2 | tail -c +1
+      sidecar logs --from 1048576 0190b6c2 > rest
 
     Offsets count bytes of each output. Of a long output the first 4 MiB and the last 12 MiB are
     kept; what is missing is told on stderr, in one line.

@@ -47,10 +47,10 @@ def program_options(verb: _F) -> _F:
         click.option(
             "--base",
             type=click.Choice(["clean", "empty"]),
-            help="Build its environment on that of a fresh login, or on nothing.",
+            help="Its environment is that of a fresh login, or empty, but for the above.",
         ),
-        click.option("--unset", multiple=True, metavar="NAME", help="Take this out of it."),
-        click.option("--env", multiple=True, metavar="NAME=VALUE", help="Set this in it."),
+        click.option("--unset", multiple=True, metavar="NAME", help="Unset this variable."),
+        click.option("--env", multiple=True, metavar="NAME=VALUE", help="Set this variable."),
         click.option(
             "--idle-timeout",
             type=SECONDS,

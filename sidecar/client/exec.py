@@ -66,6 +66,7 @@ class Process:
     """A program that runs: its output as it comes, its input, its end.
 
     `remote` is its handle, for what needs no stream: signals, a new size, what it printed before.
+    `stdout.position` is the offset up to which that output was handed over.
     """
 
     def __init__(self, remote: RemoteProcess, call: PendingCall, source: PushSource | None) -> None:

@@ -27,9 +27,10 @@ class Receiver:
         self.stream = stream
         self.error: CallError | None = None
         self.on_progress: Callable[[], None] | None = None
+        self.position = stream.received  # offset of the next byte to hand over
         self._send = send
         self._clock = clock
-        self._chunks: deque[bytes | None] = deque()  # None: a skip, the digest begins anew
+        self._chunks: deque[bytes | int] = deque()  # a number: a skip to it, a new digest from it
         self._digest = Digest()
         self._bell = Bell()
 
@@ -58,7 +59,7 @@ class Receiver:
                     self._queue(fresh)
             case wire.Skip():
                 if self.stream.receive_skip(envelope.offset, envelope.to, now=now):
-                    self._chunks.append(None)
+                    self._chunks.append(self.stream.received)
             case wire.End():
                 self.stream.receive_end(envelope, now=now)
             case wire.Blocked():
@@ -69,7 +70,7 @@ class Receiver:
     def _queue(self, data: bytes) -> None:
         """Small chunks are joined: else each byte of the window might cost an object."""
         last = self._chunks[-1] if self._chunks else None
-        if last is not None and len(last) + len(data) <= JOINED:
+        if isinstance(last, bytes) and len(last) + len(data) <= JOINED:
             self._chunks[-1] = last + data
         else:
             self._chunks.append(data)
@@ -99,9 +100,10 @@ class Receiver:
             while self._chunks:
                 await self._digest.ready()
                 chunk = self._chunks.popleft()
-                if chunk is not None:
+                if isinstance(chunk, bytes):
                     self._consume(chunk)
                     return chunk
+                self.position = chunk
                 self._digest = Digest()
             if self.error is not None:
                 raise self.error
@@ -115,14 +117,15 @@ class Receiver:
         chunks = [await self.receive()]
         while chunks[0] and self._chunks and self._digest.has_room:
             chunk = self._chunks.popleft()
-            if chunk is None:
-                self._chunks.appendleft(None)
+            if isinstance(chunk, int):
+                self._chunks.appendleft(chunk)
                 break
             self._consume(chunk)
             chunks.append(chunk)
         return chunks if chunks[0] else []
 
     def _consume(self, chunk: bytes) -> None:
+        self.position += len(chunk)
         self._digest.update(chunk)
         self.stream.consume(len(chunk))
         self._answer()

@@ -122,6 +122,7 @@ async def test_leaving_ends_nothing(run: Run) -> None:
     async with remote.attach(stdout=4) as process:
         assert await remote.input(b"two\n", end=True) == 4
         assert [item async for item in process.output()] == [(1, b"two\n")]
+        assert process.stdout.position == 8
         assert (await process.wait()).status == 0
 
 
