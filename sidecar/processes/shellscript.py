@@ -9,7 +9,8 @@ and its parts are made so that nothing a command does can fake, eat or silence a
 
 - During `eval` descriptor 0 is the terminal; the shell keeps the socket at a number of its own
   that is closed on exec. No program that a command starts can see it.
-- Reports carry a random nonce that the command is never told; one of another command is ignored.
+- Reports carry a random nonce that the command is never told: it is in no variable, and never the
+  last word before the command, which would be in `$_`. Other reports are ignored.
 - A command that is interrupted (Ctrl-C, SIGINT) takes the rest of its line with it, the report,
   too. Therefore the report may be asked for on a second line. It is sent only after "began":
   dash and ash forget what they have read ahead, but not what is still in the socket.
@@ -109,15 +110,15 @@ class CommandProtocol:
         self.done: Done | None = None
         self.output = Marked(nonce, offset)
         self._text = text
-        self._nonce = nonce
+        self.nonce = nonce
         self._terminal = terminal
         self._status = status
 
     def order(self) -> bytes:
         """The lines that make the shell run it."""
         announce = (
-            f"{{ {_print_mark('C', self._nonce, self._terminal)}; "
-            f"\\command printf 'began {self._nonce}\\000' >&0; }} 2>/dev/null; "
+            f"{{ {_print_mark('C', self.nonce, self._terminal)}; "
+            f"\\command printf 'began %s\\000%s' {self.nonce} '' >&0; }} 2>/dev/null; "
         )
         # A false list that ends in `&&` counts as checked: neither `set -e` nor ERR minds.
         restore = f"(exit {self._status}) && :; " if self._status else ""
@@ -130,15 +131,15 @@ class CommandProtocol:
 
     def _report(self) -> str:
         return (
-            f"{{ \\command printf 'done {self._nonce} %s ' \"$?\" >&0; \\command pwd >&0; "
-            f"\\command printf '\\000' >&0; {_print_mark('D', self._nonce, self._terminal)}; "
+            f"{{ \\command printf 'done %s %s %s' {self.nonce} \"$?\" '' >&0; \\command pwd >&0; "
+            f"\\command printf '\\000' >&0; {_print_mark('D', self.nonce, self._terminal)}; "
             "} 2>/dev/null\n"
         )
 
     def receive(self, message: bytes) -> None:
         """What the shell said. What stands before a report is passed over: a trap of the shell's
         own may have printed that."""
-        began, done = (f"{word} {self._nonce}".encode() for word in ("began", "done"))
+        began, done = (f"{word} {self.nonce}".encode() for word in ("began", "done"))
         if message.endswith(began):
             self.has_begun = True
         elif self.done is None and done in message:
@@ -157,8 +158,8 @@ def _quoted(text: str) -> str:
 
 
 def _print_mark(letter: str, nonce: str, terminal: str) -> str:
-    escaped = _mark(letter, nonce).decode().replace("\x1b", "\\033").replace("\x07", "\\007")
-    return f"\\command printf '{escaped}' 1<>{terminal}"
+    escaped = _mark(letter, "%s").decode().replace("\x1b", "\\033").replace("\x07", "\\007")
+    return f"\\command printf '{escaped}%s' {nonce} '' 1<>{terminal}"
 
 
 def _mark(letter: str, nonce: str) -> bytes:
