@@ -28,7 +28,7 @@ from sidecar.cli.piping import CHUNK, OwnOutput, pass_on, write_all
 from sidecar.cli.tty import RawTerminal, size_of
 from sidecar.client import CallError, Process, RemoteProcess
 
-HEEDED = (*SIGNALS, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
+HEEDED = (*SIGNALS, signal.SIGQUIT, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
 CREDIT = 256 * 1024  # bytes on their way: so much is still shown after Ctrl-C
 REDRAW = 0.05  # seconds between two sizes, or a program may see only the second
 LAST_WORDS = 0.5  # seconds that our terminal has to take the reset
@@ -120,6 +120,8 @@ class Conversation:
             sent = size
 
     async def _reset(self) -> None:
+        if not os.isatty(1):
+            return
         with anyio.move_on_after(LAST_WORDS, shield=True), suppress(OSError):
             await write_all(1, RESET)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar.cli.output import FAILED, explain
-from sidecar.cli.processid import find
 from sidecar.cli.target import Target, on_run, target_options
 from sidecar.errors import CallError
 
@@ -52,11 +51,16 @@ def kill(target: Target, ids: tuple[str, ...], name: str | None, to: Whom, grace
     async def verb(run: Run) -> int:
         import anyio
 
+        from sidecar.client import RemoteProcess
+        from sidecar.client.processes import match_process
+
+        known = await run.processes()
         statuses: list[int] = []
 
         async def one(id: str) -> None:
             try:
-                _, remote = await find(run, id)
+                info = match_process(known, id)
+                remote = RemoteProcess(run, info.id, info.pid)
                 if name is not None:
                     await remote.signal(name, to=to)
                 else:

@@ -52,16 +52,22 @@ async def come_back(
     async with beside(conversation.heed), attached(target) as run:
         info, remote = await find(run, id)
         with _way_back(target, remote, outcome):
+            has_input = has_input and info.has_input
             if info.terminal and has_input and os.isatty(0):
-                await _hold_again(conversation, remote, start)
+                await _hold_again(conversation, info, remote, start)
             else:
-                await _look_on(info, remote, outcome, start, has_input and info.has_input)
+                await _look_on(info, remote, outcome, start, has_input)
     return outcome
 
 
-async def _hold_again(conversation: Conversation, remote: RemoteProcess, start: int | None) -> None:
+async def _hold_again(
+    conversation: Conversation, info: ProcessInfo, remote: RemoteProcess, start: int | None
+) -> None:
     size = size_of(0)
-    offset = await repaint(remote, *size)
+    try:
+        offset = await repaint(remote, *size)
+    except CallError:  # it has just ended, and the attachment will tell how
+        offset = info.sizes[1]
     start = offset if start is None else start
     attaching = remote.attach(stdout=start, stderr=None, input=True, credit=CREDIT)
     async with attaching as process:

@@ -116,6 +116,24 @@ def test_vim_edits_and_saves(at, dev) -> None:
 
 
 @pytest.mark.slow
+def test_a_flood_is_stopped_by_ctrl_c(at) -> None:
+    screen = at("exec", "-t", "yes")
+    screen.shows("y\ny\ny")
+    screen.type("\x03")
+    assert screen.ends() == 130
+
+
+@pytest.mark.slow
+def test_one_that_has_ended_gives_its_status_and_takes_no_keys(at, sidecar) -> None:
+    id = sidecar("exec", "-td", "--", "sh", "-c", "echo seen; exit 6").stdout.decode().strip()
+    assert sidecar("logs", "--follow", id).stdout == b"seen\r\n"
+    screen = at("attach", "--from", "0", id)
+    assert screen.ends() == 6
+    assert screen.text == "seen"
+    assert screen.is_as_before
+
+
+@pytest.mark.slow
 def test_full_screen_programs_draw_themselves_anew(at, dev) -> None:
     (dev.folder / "lines").write_text("".join(f"line {n}\n" for n in range(1, 201)))
     first = at("exec", "-t", "--", "less", "lines")
