@@ -23,6 +23,7 @@ from sidecar.spool import Spool
 
 READ_SIZE = 256 * 1024
 SMALL_READ = 32 * 1024  # a read below this had nothing left behind it: wait for more
+SMALL_TERMINAL_READ = 4095  # the same of a terminal, which gives no more at once (n_tty.c)
 GATHER = 0.001  # seconds
 
 
@@ -41,6 +42,7 @@ class PipeReader:
         *,
         on_data: Callable[[], None],
         on_full: Callable[[], None],
+        small: int = SMALL_READ,
     ) -> None:
         self.finished = anyio.Event()
         self.taken = 0  # bytes that went into the spool
@@ -51,6 +53,7 @@ class PipeReader:
         self._timer: asyncio.TimerHandle | None = None
         self._is_read = False
         self._is_discarding = False
+        self._small = small
         self._on_data = on_data
         self._on_full = on_full
 
@@ -130,7 +133,7 @@ class PipeReader:
             self._loop.remove_reader(self._fd)
 
     def _on_readable(self) -> None:
-        if 0 < self._take() < SMALL_READ:
+        if 0 < self._take() < self._small:
             self._ignore()
             self._timer = self._loop.call_later(GATHER, self.listen)
 

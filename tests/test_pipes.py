@@ -12,6 +12,7 @@ import pytest
 from anyio.abc import TaskGroup
 from stack import until
 
+from sidecar import pipes
 from sidecar.clock import ManualClock
 from sidecar.pipes import PipeReader, PipeWriter
 from sidecar.protocol.spool import OnFull
@@ -26,7 +27,7 @@ def pipe() -> tuple[int, int]:
 class Ends:
     """A pipe, its reader, and the spool that it fills."""
 
-    def __init__(self, folder: Path, *, tail: int = 1 << 20) -> None:
+    def __init__(self, folder: Path, *, tail: int = 1 << 20, small: int = 32768) -> None:
         fd, self.writer = pipe()
         self.spool = Spool(
             folder, ManualClock(), SpoolBudget(), head=0, tail=tail, on_full=OnFull.HOLD
@@ -35,7 +36,7 @@ class Ends:
         self.sizes: list[int] = []  # of the spool, whenever the reader said that it grew
         self.fillings = 0
         self.group: TaskGroup | None = None
-        self.reader = PipeReader(fd, self.spool, on_data=self.note, on_full=self.wait)
+        self.reader = PipeReader(fd, self.spool, on_data=self.note, on_full=self.wait, small=small)
 
     def note(self) -> None:
         self.sizes.append(self.spool.size)
@@ -59,8 +60,8 @@ class Ends:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, tail: int = 1 << 20) -> AsyncIterator[Ends]:
-    ends = Ends(folder, tail=tail)
+async def running(folder: Path, *, tail: int = 1 << 20, small: int = 32768) -> AsyncIterator[Ends]:
+    ends = Ends(folder, tail=tail, small=small)
     async with anyio.create_task_group() as group:
         ends.group = group
         ends.reader.listen()
@@ -82,6 +83,22 @@ async def test_what_is_written_lands_in_the_spool_until_the_end(tmp_path: Path) 
         assert ends.sizes == [6, 12]
         assert (await ends.spool.read(12, 1)).ended
         assert ends.fillings == 0
+
+
+async def test_only_after_a_small_read_the_pipe_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipes, "GATHER", 60.0)
+    async with running(tmp_path, small=10) as ends:
+        os.write(ends.writer, b"x" * 10)
+        await until(lambda: ends.spool.size == 10)
+        os.write(ends.writer, b"x" * 9)
+        await until(lambda: ends.spool.size == 19)
+        os.write(ends.writer, b"x")
+        await anyio.wait_all_tasks_blocked()
+        assert ends.reader.waiting == 1
+        ends.reader.flush()
+        assert ends.spool.size == 20
 
 
 async def test_a_spool_without_room_is_a_pipe_that_is_not_read(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 
-from sidecar.pipes import PipeReader
+from sidecar.pipes import SMALL_READ, SMALL_TERMINAL_READ, PipeReader
 from sidecar.processes.source import SpoolSource
 from sidecar.spool import Spool
 
@@ -28,12 +28,25 @@ class Output:
     """One of a program's outputs, by its stream number."""
 
     def __init__(
-        self, n: int, fd: int, spool: Spool, *, on_data: Callable[[], None], spawn: Spawn
+        self,
+        n: int,
+        fd: int,
+        spool: Spool,
+        *,
+        is_terminal: bool,
+        on_data: Callable[[], None],
+        spawn: Spawn,
     ) -> None:
         self.n = n
         self.spool = spool
         self.on_grown: Callable[[], None] | None = None  # somebody else to tell, besides readers
-        self.reader = PipeReader(fd, spool, on_data=self._note_data, on_full=self._wait_room)
+        self.reader = PipeReader(
+            fd,
+            spool,
+            on_data=self._note_data,
+            on_full=self._wait_room,
+            small=SMALL_TERMINAL_READ if is_terminal else SMALL_READ,
+        )
         self._on_data = on_data
         self._spawn = spawn
         self._sources: set[SpoolSource] = set()

@@ -136,6 +136,7 @@ class Process:
                 n,
                 fd,
                 around.new_spool(self.spec.on_full),
+                is_terminal=self.has_terminal,
                 on_data=self._note_activity,
                 spawn=around.spawn,
             )
