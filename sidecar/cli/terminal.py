@@ -7,6 +7,7 @@ connection, or leaves, finds it as it was.
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -100,7 +101,8 @@ def _way_back(target: Target, remote: RemoteProcess, outcome: Outcome) -> Iterat
     try:
         yield
     finally:
-        if not outcome.is_known:
+        # A terminal that is held up would hold up whoever writes to it, for ever.
+        if not outcome.is_known and select.select([], [2], [], 0)[1]:
             with suppress(OSError):  # nobody may be there to read it
                 back = f"sidecar attach {target.said()}{short(remote.id)}"
                 complain(f"left running; come back with: {back}")

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -121,6 +122,19 @@ def test_a_flood_is_stopped_by_ctrl_c(at) -> None:
     screen.shows("y\ny\ny")
     screen.type("\x03")
     assert screen.ends() == 130
+
+
+@pytest.mark.slow
+def test_a_terminal_that_takes_no_more_holds_nobody_up(at) -> None:
+    screen = at("exec", "-t", "yes")
+    screen.shows("y\ny\ny")
+    memory = Path(f"/proc/{screen.process.pid}/statm")
+    before = int(memory.read_text().split()[1])
+    time.sleep(1)  # nobody reads, and what is printed has to stay where it is
+    assert int(memory.read_text().split()[1]) - before < 1024  # pages: 4 MiB
+    screen.process.send_signal(signal.SIGTERM)
+    assert screen.process.wait(10) == 143
+    assert screen.is_as_before
 
 
 @pytest.mark.slow
