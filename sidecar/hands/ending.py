@@ -7,9 +7,11 @@ the KILL.
 Before the KILL everything is stopped. What is stopped forks no more (a fork that is under way
 ends before the signal counts, or starts over after it), and as long as a parent stands there it
 shows whose its children are. So: stop whom a look finds, look again, and once a look finds
-nobody new, kill them all. Between looks our own children are looked through by themselves, which
-is quick enough to catch what forks and exits all the time: it lives 0.1 ms, and then is an
-orphan of ours again.
+nobody new, kill them all.
+
+What forks and exits all the time, each child in a session of its own, is never where a look at
+all processes saw it. But whenever its parent has gone it is an orphan of ours, so our own
+children are looked through by themselves, which takes less time than a fork.
 
 A signal reaches the process that was looked at and no later owner of its pid: by pidfd, and with
 its start time compared.
@@ -25,7 +27,7 @@ import anyio
 
 from sidecar.errors import CallError
 from sidecar.hands.orphans import Orphans
-from sidecar.hands.proc import Process, read_children, read_process, send
+from sidecar.hands.proc import Process, read_process, send
 from sidecar.hands.record import Record
 from sidecar.hands.threads import Threads
 from sidecar.hands.tree import Members, look, owner_of
@@ -34,9 +36,7 @@ LINGER = 2.0  # seconds that `kill` waits after the KILL
 _PAUSE = 0.005  # seconds between looks, doubled up to:
 _MAX_PAUSE = 0.1
 _STOP_TIME = 0.5  # seconds until all are killed, even if some were found that were not stopped
-_CATCHES = 200  # looks at our own children between two at all processes, while they change
-
-Name = tuple[int, int]  # pid and start time
+_TRIES = 50  # looks at orphans in a row, while they change; some 50 µs each
 
 
 class Ending:
@@ -83,7 +83,6 @@ class Ending:
             return {}
         _begin(records)
         members = await self._threads.run(look, records, self._programs)
-        self._orphans.reap()
         return {record: found for record, found in members.items() if found}
 
     def _may_live(self, records: Sequence[Record]) -> bool:
@@ -105,13 +104,37 @@ class Ending:
         _begin(records)
         pause = _PAUSE
         while self._may_live(records):
+            is_quiet = self._catch_orphans(records, signal.SIGSTOP if with_force else None)
             work = _strike if with_force else _count
             left = await self._threads.run(work, records, self._programs)
-            self._orphans.reap()
-            if not left and all(record.was_reaped for record in records):
+            if is_quiet and not left and all(record.was_reaped for record in records):
                 return
             await _rest(records, pause)
             pause = min(2 * pause, _MAX_PAUSE)
+
+    def _catch_orphans(self, records: Sequence[Record], number: int | None) -> bool:
+        """Signal those of these trees; False if there were any, or may have been.
+
+        Whoever ends before we know whose it is may leave another in its place: so look until
+        nobody is new, and nobody about to end. On the event loop, because a thread would be too
+        slow for this while we are busy.
+        """
+        known: set[tuple[int, int]] = set()
+        was_caught = False
+        for _ in range(_TRIES):
+            children = [read_process(pid) for pid in self._orphans.pids()]
+            fresh = [child for child in children if child is None or child.id not in known]
+            if not fresh:
+                return not was_caught
+            for child in filter(None, fresh):
+                if child.is_alive and owner_of(child, records):
+                    was_caught = True
+                    if number is not None:
+                        send(child, number)
+                elif child.is_alive and not _stays(child):
+                    continue
+                known.add(child.id)
+        return False
 
 
 def _begin(records: Sequence[Record]) -> None:
@@ -141,6 +164,12 @@ async def _rest(records: Sequence[Record], pause: float) -> None:
             await record.ended.wait()
 
 
+def _stays(child: Process) -> bool:
+    """It is not about to end, so we saw its environment if we may."""
+    now = read_process(child.pid)
+    return now is not None and now.id == child.id and now.is_alive and not now.is_ending
+
+
 # In a thread -----------------------------------------------------------------------------
 
 
@@ -157,38 +186,18 @@ def _signal_others(
                 send(process, *numbers)
 
 
-def _count(records: Sequence[Record], programs: Container[int]) -> int:
-    left = _members(records, programs)
-    return len(left) or len(_catch(records, programs, set()))
-
-
-def _strike_since(
-    record: Record, programs: Container[int], since: int, numbers: Sequence[int]
-) -> int:
-    """How many of its tree were started at `since` or later and still live."""
-    found = [
-        process
-        for process in look([record], programs)[record]
-        if process.start_time >= since and process.pid != record.pid
-    ]
-    for process in found:
-        send(process, *numbers)
-    return len(found)
-
-
 def _strike(records: Sequence[Record], programs: Container[int]) -> int:
     """Stop all, then kill all; how many there were."""
-    stopped: set[Name] = set()
-    looked_at: set[Name] = set()
+    stopped: set[tuple[int, int]] = set()
     deadline = time.monotonic() + _STOP_TIME
     while True:
-        caught = _catch(records, programs, looked_at)
-        _stop(caught, stopped)
         members = _members(records, programs)
-        fresh = [process for process in members if _name(process) not in stopped]
-        _stop(fresh, stopped)
-        if not (fresh or caught) or time.monotonic() > deadline:
+        fresh = [process for process in members if process.id not in stopped]
+        if not fresh or time.monotonic() > deadline:
             break
+        for process in fresh:
+            send(process, signal.SIGSTOP)
+            stopped.add(process.id)
     for record in records:
         if record.cgroup:
             record.cgroup.kill()
@@ -197,47 +206,20 @@ def _strike(records: Sequence[Record], programs: Container[int]) -> int:
     return len(members)
 
 
-def _catch(
-    records: Sequence[Record], programs: Container[int], looked_at: set[Name]
-) -> list[Process]:
-    """Living orphans of these trees that were not looked at before.
-
-    Whoever is gone before we know whose it was may have left another in its place, so look again.
-    """
-    for _ in range(_CATCHES):
-        caught = []
-        has_changed = False
-        for pid in read_children() or ():
-            if pid in programs:
-                continue
-            child = read_process(pid)
-            if child is not None and _name(child) in looked_at:
-                continue
-            if child is not None and child.is_alive and owner_of(child, records):
-                caught.append(child)
-            elif not _lives_on(child):
-                has_changed = True
-            if child is not None:
-                looked_at.add(_name(child))
-        if caught or not has_changed:
-            return caught
-    return []
+def _strike_since(
+    record: Record, programs: Container[int], since: int, numbers: Sequence[int]
+) -> int:
+    """How many of its tree were started at `since` or later and still live."""
+    members = look([record], programs)[record]
+    found = [p for p in members if p.start_time >= since and p.pid != record.pid]
+    for process in found:
+        send(process, *numbers)
+    return len(found)
 
 
-def _lives_on(child: Process | None) -> bool:
-    now = read_process(child.pid) if child else None
-    return now is not None and now == child and now.is_alive
+def _count(records: Sequence[Record], programs: Container[int]) -> int:
+    return len(_members(records, programs))
 
 
 def _members(records: Sequence[Record], programs: Container[int]) -> list[Process]:
     return [process for found in look(records, programs).values() for process in found]
-
-
-def _stop(processes: Sequence[Process], stopped: set[Name]) -> None:
-    for process in processes:
-        send(process, signal.SIGSTOP)
-        stopped.add(_name(process))
-
-
-def _name(process: Process) -> Name:
-    return process.pid, process.start_time

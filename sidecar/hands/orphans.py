@@ -45,6 +45,9 @@ class Orphans:
         self.reap()  # those that ended before
 
     def close(self) -> None:
+        """Adopt no more, and leave no zombie that has ended by now."""
+        while self.adopts and _reap_some():
+            pass
         _homes.remove(self)
         if self._is_listening:
             self._loop.remove_signal_handler(signal.SIGCHLD)
@@ -61,17 +64,15 @@ class Orphans:
         children = read_children() if self.adopts else None
         return children is None or not all(map(_is_program, children))
 
+    def pids(self) -> list[int]:
+        """Our children that are no programs, zombies too; none if we do not adopt."""
+        children = read_children() if self.adopts else None
+        return [pid for pid in children or () if not _is_program(pid)]
+
     def reap(self) -> None:
         """Take orphans that have ended. Never waits; costs 1 µs if there are none."""
-        if not self.adopts:
-            return
-        for _ in range(_BATCH):
-            pid = _first_ended()
-            if pid is None or _is_program(pid):
-                return  # whoever reaps the program calls us again
-            with suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-        self._loop.call_soon(self.reap)
+        if self.adopts and _reap_some():
+            self._loop.call_soon(self.reap)
 
     def _listen(self) -> bool:
         try:
@@ -82,6 +83,17 @@ class Orphans:
         # one SIGCHLD stands for any number; without this each one lost is a line on stderr.
         signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
         return True
+
+
+def _reap_some() -> bool:
+    """Whether there may be more."""
+    for _ in range(_BATCH):
+        pid = _first_ended()
+        if pid is None or _is_program(pid):
+            return False  # whoever reaps the program calls us again
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return True
 
 
 def _first_ended() -> int | None:

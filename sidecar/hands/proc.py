@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _DEAD = (b"Z", b"X")
+_PF_EXITING = 0x4  # linux/sched.h
 _STAT_SIZE = 1024  # bytes; the longest line has about 600
 _LOOKS = 5  # at an environment that seems to be empty, with pauses between them:
 _EXEC_TIME = 0.0002  # seconds
@@ -32,13 +33,24 @@ class Process:
     parent: int
     group: int
     session: int
+    flags: int
     threads: int
     start_time: int
+
+    @property
+    def id(self) -> tuple[int, int]:
+        """No other process ever has the same."""
+        return self.pid, self.start_time
 
     @property
     def is_alive(self) -> bool:
         """A first thread that has ended looks like a zombie while others run on."""
         return self.state not in _DEAD or self.threads > 1
+
+    @property
+    def is_ending(self) -> bool:
+        """It has no memory any more, so no environment to be seen, but still has its children."""
+        return self.is_alive and bool(self.flags & _PF_EXITING) and self.threads == 1
 
 
 def read_process(pid: int) -> Process | None:
@@ -56,6 +68,7 @@ def read_process(pid: int) -> Process | None:
         parent=int(parent),
         group=int(group),
         session=int(session),
+        flags=int(rest[2]),
         threads=int(rest[13]),
         start_time=int(rest[15]),
     )
@@ -82,20 +95,19 @@ def read_children() -> list[int] | None:
     return None if content is None else [int(word) for word in content.split()]
 
 
-def read_variable(pid: int, name: bytes) -> bytes | None:
+def read_variable(pid: int, name: bytes, *, looks: int = _LOOKS) -> bytes | None:
     """A variable of the environment that `pid` was started with, if it has not overwritten it.
 
     None as well for a zombie, which has no memory, and for what we may not trace (ptrace(2)).
     While a process calls exec it seems to have none for some 0.1 ms, so nothing is looked at
-    again. Blocks.
+    again. With one look this never waits.
     """
-    for _ in range(_LOOKS):
-        if content := _read(f"/proc/{pid}/environ"):
-            break
-        if content is None:
-            return None
+    content = _read(f"/proc/{pid}/environ")
+    while content == b"" and looks > 1:
         time.sleep(_EXEC_TIME)
-    else:
+        content = _read(f"/proc/{pid}/environ")
+        looks -= 1
+    if not content:
         return None
     prefix = name + b"="
     for entry in content.split(b"\0"):

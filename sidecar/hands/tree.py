@@ -26,7 +26,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 
 from sidecar.hands.environment import MARK
-from sidecar.hands.proc import Process, read_all, read_process, read_variable
+from sidecar.hands.proc import Process, group_exists, read_all, read_process, read_variable
 from sidecar.hands.record import Record
 
 Members = dict[Record, list[Process]]
@@ -41,13 +41,16 @@ def look(records: Sequence[Record], programs: Container[int]) -> Members:
 
 
 def owner_of(child: Process, records: Sequence[Record]) -> Record | None:
-    """Whose tree an orphan belongs to that became a child of ours, without a look at others."""
+    """Whose tree an orphan belongs to that became a child of ours, without a look at others.
+
+    Never waits.
+    """
     for record in records:
         if record.seen.get(child.pid) == child.start_time or child.session in record.sessions:
             return record
         if child.session == record.pid and record.owns_session:
             return record
-    mark = read_variable(child.pid, MARK)
+    mark = read_variable(child.pid, MARK, looks=1)
     return next((record for record in records if mark == record.key.hex().encode()), None)
 
 
@@ -133,7 +136,8 @@ class _Look:
         record.seen = {process.pid: process.start_time for process in processes}
         record.sessions = frozenset(process.session for process in processes)
         if record.was_reaped and not self._sessions[record.pid]:
-            record.owns_session = False  # from here on others may have the number
+            # From here on others may have the number, unless we saw nobody for their speed.
+            record.owns_session = record.owns_session and group_exists(record.pid)
 
 
 def _ancestors(pid: int, table: dict[int, Process]) -> list[int]:
