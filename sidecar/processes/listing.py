@@ -67,11 +67,11 @@ def command_of(program: Program) -> dict[str, Any]:
     words: list[str | bytes] = []
     left = COMMAND_BYTES
     for word in program.argv or ():
-        if left <= 0:
-            break
         shown = _cut(word, left)
         words.append(shown)
         left -= _size(shown) + 1
+        if left <= 0 or shown != word:
+            break
     whole = sum(map(_size, program.argv or ()))
     return {"argv": words, "cut": whole - sum(map(_size, words))}
 
