@@ -29,7 +29,7 @@ async def ask_or_lose(
     arguments: Mapping[str, Any],
     read: Read[T],
     time: float | None,
-    undo: Callable[[], None] | None = None,
+    undo: Callable[[Any], None] | None = None,
 ) -> T:
     """Ask; see `Connection.ask`. Raises `Lost` besides `CallError`."""
     question = await connection.ask(method, arguments, time=time, undo=undo)
@@ -50,11 +50,16 @@ def read_answer(connection: Connection, question: Question, read: Read[T]) -> T:
 
 
 async def ask(
-    connection: Connection, method: str, arguments: Mapping[str, Any], read: Read[T], time: float
+    connection: Connection,
+    method: str,
+    arguments: Mapping[str, Any],
+    read: Read[T],
+    time: float,
+    undo: Callable[[Any], None] | None = None,
 ) -> T:
     """Ask once: a lost answer is `hands_away`, and nobody knows whether it was done."""
     try:
-        return await ask_or_lose(connection, method, arguments, read, time)
+        return await ask_or_lose(connection, method, arguments, read, time, undo)
     except Lost as error:
         raise CallError(
             Code.HANDS_AWAY,

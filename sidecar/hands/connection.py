@@ -57,12 +57,12 @@ class State(enum.Enum):
 
 
 class Question:
-    """A request, and what became of it. With `undo` an answer that nobody waits for any more is
-    undone; without, its descriptors are closed."""
+    """A request, and what became of it. Of an answer that nobody waits for any more the
+    descriptors are closed, and `undo` gets its value."""
 
     __slots__ = ("descriptors", "error", "id", "settled", "state", "undo", "value")
 
-    def __init__(self, id: int, undo: Callable[[], None] | None = None) -> None:
+    def __init__(self, id: int, undo: Callable[[Any], None] | None = None) -> None:
         self.id = id
         self.undo = undo
         self.state = State.OPEN
@@ -118,7 +118,7 @@ class Connection:
         arguments: Mapping[str, Any],
         *,
         time: float | None,
-        undo: Callable[[], None] | None = None,
+        undo: Callable[[Any], None] | None = None,
     ) -> Question:
         """The answered question; its descriptors are the caller's. Raises the answer if that is
         an error, `hands_away` after `time` seconds, or `Lost`."""
@@ -158,7 +158,7 @@ class Connection:
         self,
         method: str,
         arguments: Mapping[str, Any],
-        undo: Callable[[], None] | None = None,
+        undo: Callable[[Any], None] | None = None,
     ) -> Question:
         """Send a request."""
         if any(type(value) is int and abs(value) >= 1 << 64 for value in arguments.values()):
@@ -177,13 +177,16 @@ class Connection:
         return question
 
     def do(
-        self, method: str, key: bytes, undo: Callable[[], None] | None = None, **options: float
+        self,
+        method: str,
+        arguments: Mapping[str, Any],
+        undo: Callable[[Any], None] | None = None,
     ) -> None:
         """Send a request for its effect; nobody waits for the answer."""
         if not self.is_over:
-            self.begin(method, {"key": key, **options}, undo).settle(State.LATE)
+            self.begin(method, arguments, undo).settle(State.LATE)
 
-    def _add(self, undo: Callable[[], None] | None) -> Question:
+    def _add(self, undo: Callable[[Any], None] | None) -> Question:
         if len(self._open) >= MAX_OPEN:
             raise CallError(Code.LIMIT, f"more than {MAX_OPEN} requests wait for hands")
         question = Question(self._next_id, undo)
@@ -196,15 +199,15 @@ class Connection:
     def _abandon(self, question: Question) -> None:
         """Nobody waits any more. The answer may be here, or on its way, all the same."""
         if question.state is State.ANSWERED:
-            self._undo(question, question.descriptors)
+            self._undo(question, question.value, question.descriptors)
         else:
             question.settle(State.LATE)
             self._link.send(wire.Cancel(question.id))
 
-    def _undo(self, question: Question, descriptors: list[int]) -> None:
+    def _undo(self, question: Question, value: Any, descriptors: list[int]) -> None:
         discard(descriptors)
         if question.undo is not None and question.error is None:
-            question.undo()
+            question.undo(value)
 
     def _on_end(self, why: str) -> None:
         self.why = why
@@ -261,7 +264,7 @@ class Connection:
                 raise ProtocolError("descriptors with an error")
             question.error = error_from(answer.error)
         elif question.state is State.LATE:
-            self._undo(question, descriptors)
+            self._undo(question, answer.value, descriptors)
         else:
             question.value, question.descriptors = answer.value, descriptors
         del self._open[answer.id]

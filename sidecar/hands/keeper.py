@@ -53,8 +53,8 @@ class Keeper:
 
     async def spawn(self, program: Program, key: bytes) -> Kept:
         """Start a program. The descriptors of what is returned stay ours to close."""
-        if key in self._starting:
-            raise CallError(Code.CONFLICT, "a program of this key is being started")
+        while (starting := self._starting.get(key)) is not None:
+            await starting.wait()  # it may have been cancelled, and then the key is free again
         started = self._starting[key] = anyio.Event()
         try:
             if len(self._kept) >= self._prune_at:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 import anyio
+import anyio.lowlevel
 
 from sidecar.errors import CallError, Code, Invalid, LimitExceeded, Started, from_os_error
 from sidecar.hands import terminal
@@ -196,6 +197,8 @@ class Programs:
             return await self._start(command, self._root)
         directory = await self._threads.make(os.close, self._paths.open_directory, cwd)
         try:
+            # A cancelled call waits for its thread (`threads`), and starts nothing after that.
+            await anyio.lowlevel.checkpoint_if_cancelled()
             if self._is_closed:
                 raise CallError(Code.HANDS_AWAY, "hands is closing")
             return await self._start(command, directory)

@@ -184,7 +184,11 @@ class SocketHands:
     async def replace(self, path: Path, *, parents: bool = False) -> RemoteUpload:
         connection = await self._dialer.connection()
         arguments = {"path": _path(path), "parents": parents}
-        number, fd = await ask(connection, "replace", arguments, read_upload, FILE_TIME)
+
+        def undo(number: Any) -> None:
+            connection.do("abort", {"upload": number})
+
+        number, fd = await ask(connection, "replace", arguments, read_upload, FILE_TIME, undo)
         return RemoteUpload(connection, number, fd)
 
     async def stat(self, path: Path, *, follow: bool = False) -> FileStat:
@@ -358,7 +362,7 @@ class SocketHands:
             self._programs |= {key: p for key, p in foreign.items() if key in self._programs}
         for (method, key), whose in self._owed.items():
             if whose == incarnation:
-                connection.do(method, key)
+                connection.do(method, {"key": key})
         self._owed.clear()
 
     async def _start(
@@ -368,8 +372,11 @@ class SocketHands:
 
         ended = connection.expect()  # the answer to `wait`, which nobody need ask for then
 
-        def undo() -> None:
-            connection.do("kill", key, lambda: connection.do("forget", key), grace=0.0)
+        def forget(value: Any) -> None:
+            connection.do("forget", {"key": key})
+
+        def undo(value: Any) -> None:
+            connection.do("kill", {"key": key, "grace": 0.0}, forget)
 
         def read(question: Question) -> Running:
             return read_running(question, _streams_of(program))

@@ -1,4 +1,4 @@
-"""Roots to work in, both ways to resolve in them, and a look for what was left behind."""
+"""Roots to work in, each form of hands on them, and a look for what was left behind."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from servedhands import reach
 
 from sidecar.errors import CallError
 from sidecar.hands.beneath import Beneath
+from sidecar.hands.interface import Hands
 from sidecar.hands.local import LocalHands
 
 
@@ -56,11 +58,15 @@ def use_openat2(request: pytest.FixtureRequest, tmp_path: Path) -> bool:
     """Both forms of resolving: whatever asks for this runs twice."""
     wanted: bool = request.param
     if wanted:
-        try:
-            Beneath(str(tmp_path), use_openat2=True).close()
-        except CallError as error:
-            pytest.skip(str(error))
+        skip_without_openat2(tmp_path)
     return wanted
+
+
+def skip_without_openat2(folder: Path) -> None:
+    try:
+        Beneath(str(folder), use_openat2=True).close()
+    except CallError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -70,16 +76,51 @@ def beneath(root: Path, use_openat2: bool) -> Iterator[Beneath]:
     beneath.close()
 
 
-@pytest.fixture
-async def hands(root: Path, use_openat2: bool) -> AsyncIterator[LocalHands]:
-    async with LocalHands.open_root(str(root), openat2=use_openat2) as hands:
-        yield hands
+@pytest.fixture(
+    params=[pytest.param("openat2", marks=pytest.mark.optional), "walk", "socket"],
+)
+def form(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Both ways to resolve, and the other form of hands."""
+    form: str = request.param
+    if form == "openat2":
+        skip_without_openat2(tmp_path)
+    return form
 
 
 @pytest.fixture
-async def any_hands(root: Path) -> AsyncIterator[LocalHands]:
-    """For what has nothing to do with resolving."""
-    async with LocalHands.open_root(str(root)) as hands:
+def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For a hands to listen at, outside of what a test looks into."""
+    return tmp_path_factory.mktemp("hands") / "socket"
+
+
+@pytest.fixture
+async def hands(form: str, root: Path, socket_path: Path) -> AsyncIterator[Hands]:
+    """Whatever asks for this runs thrice."""
+    openat2 = None if form == "socket" else form == "openat2"
+    async with LocalHands.open_root(str(root), openat2=openat2) as local:
+        if form != "socket":
+            yield local
+            return
+        async with reach(local, socket_path) as hands:
+            yield hands
+
+
+@pytest.fixture
+async def local(root: Path) -> AsyncIterator[LocalHands]:
+    """What acts, in either form: to look into."""
+    async with LocalHands.open_root(str(root)) as local:
+        yield local
+
+
+@pytest.fixture(params=["in-process", "socket"])
+async def any_hands(
+    request: pytest.FixtureRequest, local: LocalHands, socket_path: Path
+) -> AsyncIterator[Hands]:
+    """For what has nothing to do with resolving, in both forms."""
+    if request.param == "in-process":
+        yield local
+        return
+    async with reach(local, socket_path) as hands:
         yield hands
 
 

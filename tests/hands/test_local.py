@@ -47,12 +47,12 @@ async def test_the_root_may_move(tmp_path: Path, root: Path) -> None:
 
 
 async def test_a_descriptor_nobody_takes_is_closed(
-    any_hands: LocalHands, root: Path, monkeypatch: pytest.MonkeyPatch
+    local: LocalHands, any_hands: Hands, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "file").touch()
     may_go_on, was_closed = threading.Event(), threading.Event()
     opened: list[int] = []
-    open_file = any_hands._paths.open_file
+    open_file = local._paths.open_file
 
     def slowly(path: str) -> int:
         may_go_on.wait(5)
@@ -66,7 +66,7 @@ async def test_a_descriptor_nobody_takes_is_closed(
 
     close_for_good = os.close
     monkeypatch.setattr(os, "close", close)
-    monkeypatch.setattr(any_hands._paths, "open_file", slowly)
+    monkeypatch.setattr(local._paths, "open_file", slowly)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):  # cancels the task, not an anyio scope
             await any_hands.open("file")
@@ -74,7 +74,7 @@ async def test_a_descriptor_nobody_takes_is_closed(
     assert await asyncio.to_thread(was_closed.wait, 5)
 
 
-async def test_more_calls_than_threads_all_end(any_hands: LocalHands, root: Path) -> None:
+async def test_more_calls_than_threads_all_end(any_hands: Hands, root: Path) -> None:
     (root / "file").touch()
     async with asyncio.TaskGroup() as tasks:
         calls = [tasks.create_task(any_hands.stat("file")) for _ in range(200)]

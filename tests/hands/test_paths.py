@@ -1,4 +1,4 @@
-"""The path operations, through `LocalHands` and with both ways of resolving."""
+"""The path operations, through both forms of hands and with both ways of resolving."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 
 from sidecar.errors import CallError, Code
 from sidecar.hands import paths as module
-from sidecar.hands.interface import FileType
-from sidecar.hands.local import LocalHands
+from sidecar.hands.interface import FileType, Hands
 
 
-async def test_a_file_is_opened_for_reading(hands: LocalHands, root: Path) -> None:
+async def test_a_file_is_opened_for_reading(hands: Hands, root: Path) -> None:
     (root / "file").write_bytes(b"content")
     opened = await hands.open("file")
     assert os.read(opened, 100) == b"content"
@@ -37,7 +36,7 @@ async def test_a_file_is_opened_for_reading(hands: LocalHands, root: Path) -> No
     ],
 )
 async def test_only_regular_files_are_opened(
-    hands: LocalHands, root: Path, path: str, code: Code
+    hands: Hands, root: Path, path: str, code: Code
 ) -> None:
     (root / "folder").mkdir()
     os.mkfifo(root / "fifo")
@@ -49,7 +48,7 @@ async def test_only_regular_files_are_opened(
     assert caught.value.code == code
 
 
-async def test_the_writer_of_a_fifo_never_meets_us(hands: LocalHands, root: Path) -> None:
+async def test_the_writer_of_a_fifo_never_meets_us(hands: Hands, root: Path) -> None:
     os.mkfifo(root / "fifo")
     with pytest.raises(CallError):
         await hands.open("fifo")
@@ -57,7 +56,7 @@ async def test_the_writer_of_a_fifo_never_meets_us(hands: LocalHands, root: Path
         os.open(root / "fifo", os.O_WRONLY | os.O_NONBLOCK)
 
 
-async def test_stat_says_what_lstat_says(hands: LocalHands, root: Path) -> None:
+async def test_stat_says_what_lstat_says(hands: Hands, root: Path) -> None:
     (root / "file").write_bytes(b"12345")
     (root / "file").chmod(0o4640)
     (root / "link").symlink_to("file")
@@ -75,9 +74,7 @@ async def test_stat_says_what_lstat_says(hands: LocalHands, root: Path) -> None:
     assert (await hands.stat("")).type == FileType.DIRECTORY
 
 
-async def test_a_listing_is_sorted_by_bytes_and_comes_in_pages(
-    hands: LocalHands, root: Path
-) -> None:
+async def test_a_listing_is_sorted_by_bytes_and_comes_in_pages(hands: Hands, root: Path) -> None:
     for name in (b"b", b"a", b"\xff", b"Z", b"\xc3\xa9", b"aa"):
         os.mknod(os.fsencode(root) + b"/" + name)
     (root / "link").symlink_to("/etc/passwd")
@@ -92,13 +89,13 @@ async def test_a_listing_is_sorted_by_bytes_and_comes_in_pages(
     assert page.entries[1].stat.target == b"/etc/passwd"
 
 
-async def test_a_page_of_exactly_the_rest_is_the_last(hands: LocalHands, root: Path) -> None:
+async def test_a_page_of_exactly_the_rest_is_the_last(hands: Hands, root: Path) -> None:
     (root / "a").touch()
     (root / "b").touch()
     assert not (await hands.list("", limit=2)).more
 
 
-async def test_an_empty_directory_has_one_empty_page(hands: LocalHands) -> None:
+async def test_an_empty_directory_has_one_empty_page(hands: Hands) -> None:
     page = await hands.list("")
     assert (page.entries, page.more) == ([], False)
 
@@ -113,7 +110,7 @@ async def test_an_empty_directory_has_one_empty_page(hands: LocalHands) -> None:
     ],
 )
 async def test_what_cannot_be_listed_has_a_code(
-    hands: LocalHands, root: Path, path: str, code: Code
+    hands: Hands, root: Path, path: str, code: Code
 ) -> None:
     (root / "file").touch()
     (root / "out").symlink_to("../outside")
@@ -122,14 +119,14 @@ async def test_what_cannot_be_listed_has_a_code(
     assert caught.value.code == code
 
 
-async def test_a_page_needs_room_for_an_entry(hands: LocalHands) -> None:
+async def test_a_page_needs_room_for_an_entry(hands: Hands) -> None:
     with pytest.raises(CallError) as caught:
         await hands.list("", limit=0)
     assert caught.value.code == Code.INVALID
 
 
 async def test_a_page_that_vanished_is_passed_over(
-    any_hands: LocalHands, root: Path, monkeypatch: pytest.MonkeyPatch
+    any_hands: Hands, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "abc":
         (root / name).touch()
@@ -141,7 +138,7 @@ async def test_a_page_that_vanished_is_passed_over(
 
 
 @pytest.mark.slow
-async def test_two_hundred_thousand_entries_are_listed(any_hands: LocalHands, root: Path) -> None:
+async def test_two_hundred_thousand_entries_are_listed(any_hands: Hands, root: Path) -> None:
     here = os.open(root, os.O_RDONLY)
     for number in range(200_000):
         # Many names of few files: that is quicker, and a file has at most 65,000 (ext4).
@@ -159,7 +156,7 @@ async def test_two_hundred_thousand_entries_are_listed(any_hands: LocalHands, ro
     assert page.entries[-1].name == b"151000"
 
 
-async def test_a_directory_is_made(hands: LocalHands, root: Path) -> None:
+async def test_a_directory_is_made(hands: Hands, root: Path) -> None:
     await hands.mkdir("new/", mode=0o700)
     assert stat.S_IMODE((root / "new").stat().st_mode) == 0o700
     with pytest.raises(CallError) as caught:
@@ -169,7 +166,7 @@ async def test_a_directory_is_made(hands: LocalHands, root: Path) -> None:
     await hands.mkdir("", exist_ok=True)
 
 
-async def test_parents_are_made_when_asked_for(hands: LocalHands, root: Path) -> None:
+async def test_parents_are_made_when_asked_for(hands: Hands, root: Path) -> None:
     with pytest.raises(CallError) as caught:
         await hands.mkdir("a/b/c")
     assert caught.value.code == Code.NOT_FOUND
@@ -191,9 +188,7 @@ async def test_parents_are_made_when_asked_for(hands: LocalHands, root: Path) ->
         ("file/x/y", Code.NOT_DIRECTORY),
     ],
 )
-async def test_no_parent_is_made_outside(
-    hands: LocalHands, root: Path, path: str, code: Code
-) -> None:
+async def test_no_parent_is_made_outside(hands: Hands, root: Path, path: str, code: Code) -> None:
     (root / "out").symlink_to("../outside")
     (root / "dangling").symlink_to("elsewhere")
     (root / "file").touch()
@@ -204,7 +199,7 @@ async def test_no_parent_is_made_outside(
     assert os.listdir(root.parent / "outside") == ["secret"]
 
 
-async def test_exist_ok_does_not_take_a_file_for_a_directory(hands: LocalHands, root: Path) -> None:
+async def test_exist_ok_does_not_take_a_file_for_a_directory(hands: Hands, root: Path) -> None:
     (root / "file").touch()
     with pytest.raises(CallError) as caught:
         await hands.mkdir("file", exist_ok=True)
@@ -212,14 +207,14 @@ async def test_exist_ok_does_not_take_a_file_for_a_directory(hands: LocalHands, 
 
 
 @pytest.mark.parametrize("mode", [-1, 0o10000])
-async def test_a_mode_is_permission_bits(hands: LocalHands, mode: int) -> None:
+async def test_a_mode_is_permission_bits(hands: Hands, mode: int) -> None:
     for call in (hands.mkdir("x", mode=mode), hands.chmod("", mode)):
         with pytest.raises(CallError) as caught:
             await call
         assert caught.value.code == Code.INVALID
 
 
-async def test_a_name_is_replaced_or_kept(hands: LocalHands, root: Path) -> None:
+async def test_a_name_is_replaced_or_kept(hands: Hands, root: Path) -> None:
     (root / "a").write_bytes(b"a")
     (root / "b").write_bytes(b"b")
     with pytest.raises(CallError) as caught:
@@ -253,7 +248,7 @@ async def test_a_name_is_replaced_or_kept(hands: LocalHands, root: Path) -> None
     ],
 )
 async def test_what_cannot_be_renamed_has_a_code(
-    hands: LocalHands, root: Path, source: str, target: str, code: Code
+    hands: Hands, root: Path, source: str, target: str, code: Code
 ) -> None:
     (root / "file").touch()
     (root / "folder").mkdir()
@@ -264,7 +259,7 @@ async def test_what_cannot_be_renamed_has_a_code(
     assert caught.value.code == code
 
 
-async def test_a_link_is_renamed_and_not_what_it_points_to(hands: LocalHands, root: Path) -> None:
+async def test_a_link_is_renamed_and_not_what_it_points_to(hands: Hands, root: Path) -> None:
     (root / "out").symlink_to("../outside/secret")
     await hands.rename("out", "moved")
     assert (root / "moved").is_symlink()
@@ -273,7 +268,7 @@ async def test_a_link_is_renamed_and_not_what_it_points_to(hands: LocalHands, ro
 
 @pytest.mark.parametrize("number", [38, 22], ids=["ENOSYS", "EINVAL"])
 async def test_a_file_system_that_cannot_keep_a_name_says_so(
-    any_hands: LocalHands, root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    any_hands: Hands, root: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def missing(*arguments: object) -> None:
         raise OSError(number, "no")
@@ -285,7 +280,7 @@ async def test_a_file_system_that_cannot_keep_a_name_says_so(
     assert caught.value.code == Code.UNSUPPORTED
 
 
-async def test_a_file_gets_a_second_name(hands: LocalHands, root: Path) -> None:
+async def test_a_file_gets_a_second_name(hands: Hands, root: Path) -> None:
     (root / "file").write_bytes(b"x")
     (root / "link").symlink_to("../outside/secret")
     await hands.link("file", "again")
@@ -304,14 +299,14 @@ async def test_a_file_gets_a_second_name(hands: LocalHands, root: Path) -> None:
         assert caught.value.code == code
 
 
-async def test_a_directory_gets_no_second_name(hands: LocalHands, root: Path) -> None:
+async def test_a_directory_gets_no_second_name(hands: Hands, root: Path) -> None:
     (root / "folder").mkdir()
     with pytest.raises(CallError) as caught:
         await hands.link("folder", "x")
     assert caught.value.code == Code.IS_DIRECTORY
 
 
-async def test_chmod_changes_files_but_no_links(hands: LocalHands, root: Path) -> None:
+async def test_chmod_changes_files_but_no_links(hands: Hands, root: Path) -> None:
     (root / "file").touch()
     (root / "link").symlink_to("file")
     (root / "out").symlink_to("../outside/secret")
@@ -326,7 +321,7 @@ async def test_chmod_changes_files_but_no_links(hands: LocalHands, root: Path) -
     assert (root.parent / "outside/secret").stat().st_mode == before
 
 
-async def test_utimes_are_set_on_the_path_itself(hands: LocalHands, root: Path) -> None:
+async def test_utimes_are_set_on_the_path_itself(hands: Hands, root: Path) -> None:
     (root / "out").symlink_to("../outside/secret")
     (root / "folder").mkdir()
     secret = (root.parent / "outside/secret").stat().st_mtime_ns
@@ -340,7 +335,7 @@ async def test_utimes_are_set_on_the_path_itself(hands: LocalHands, root: Path) 
     assert caught.value.code == Code.INVALID
 
 
-async def test_names_that_are_not_utf_8_work_everywhere(hands: LocalHands, root: Path) -> None:
+async def test_names_that_are_not_utf_8_work_everywhere(hands: Hands, root: Path) -> None:
     await hands.mkdir(b"\xfe/\xff", parents=True)
     upload = await hands.replace(b"\xfe/\xff/\x80")
     os.write(upload.fd, b"x")
@@ -355,7 +350,7 @@ async def test_names_that_are_not_utf_8_work_everywhere(hands: LocalHands, root:
     assert os.listdir(os.fsencode(root)) == [b"\x82"]
 
 
-async def test_an_error_names_the_path_as_it_was_written(hands: LocalHands, root: Path) -> None:
+async def test_an_error_names_the_path_as_it_was_written(hands: Hands, root: Path) -> None:
     with pytest.raises(CallError) as caught:
         await hands.stat("some//where/../x")
     assert "'some//where/../x'" in caught.value.message

@@ -1,4 +1,4 @@
-"""Atomic writes, through `LocalHands` and with both ways of resolving."""
+"""Atomic writes, through both forms of hands and with both ways of resolving."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import pytest
 from sidecar.errors import CallError, Code
 from sidecar.hands import upload as module
 from sidecar.hands.beneath import Beneath
+from sidecar.hands.interface import Hands
 from sidecar.hands.local import LocalHands
 
 
-async def write(hands: LocalHands, path: str | bytes, content: bytes = b"new") -> None:
+async def write(hands: Hands, path: str | bytes, content: bytes = b"new") -> None:
     upload = await hands.replace(path)
     os.write(upload.fd, content)
     await upload.commit()
 
 
-async def test_a_file_is_made(hands: LocalHands, root: Path) -> None:
+async def test_a_file_is_made(hands: Hands, root: Path) -> None:
     upload = await hands.replace("file")
     os.write(upload.fd, b"content")
     assert not (root / "file").exists()
@@ -47,7 +48,7 @@ async def test_a_new_file_has_the_mode_that_the_umask_leaves(root: Path) -> None
 
 
 async def test_the_temporary_file_is_ours_alone_and_beside_the_target(
-    hands: LocalHands, root: Path
+    hands: Hands, root: Path
 ) -> None:
     (root / "a").mkdir()
     upload = await hands.replace("a/some.txt")
@@ -58,7 +59,7 @@ async def test_the_temporary_file_is_ours_alone_and_beside_the_target(
     await upload.abort()
 
 
-async def test_mode_and_owner_of_the_old_file_are_kept(hands: LocalHands, root: Path) -> None:
+async def test_mode_and_owner_of_the_old_file_are_kept(hands: Hands, root: Path) -> None:
     (root / "file").touch()
     with suppress(PermissionError):  # without the right to, ours is kept
         os.chown(root / "file", 4321, 8765)
@@ -70,7 +71,7 @@ async def test_mode_and_owner_of_the_old_file_are_kept(hands: LocalHands, root: 
     assert stat.S_IMODE(after.st_mode) == 0o750  # set-user-id was meant for the old bytes
 
 
-async def test_a_given_mode_wins(hands: LocalHands, root: Path) -> None:
+async def test_a_given_mode_wins(hands: Hands, root: Path) -> None:
     (root / "file").touch(mode=0o644)
     upload = await hands.replace("file")
     found = await upload.commit(mode=0o755)
@@ -78,7 +79,7 @@ async def test_a_given_mode_wins(hands: LocalHands, root: Path) -> None:
     assert stat.S_IMODE((root / "file").stat().st_mode) == 0o755
 
 
-async def test_readers_see_the_old_bytes_or_the_new(any_hands: LocalHands, root: Path) -> None:
+async def test_readers_see_the_old_bytes_or_the_new(any_hands: Hands, root: Path) -> None:
     size = 300_000
     (root / "file").write_bytes(b"\0" * size)
     seen: set[bytes] = set()
@@ -99,7 +100,7 @@ async def test_readers_see_the_old_bytes_or_the_new(any_hands: LocalHands, root:
     assert len(seen) > 1
 
 
-async def test_an_abort_leaves_everything_as_it_was(hands: LocalHands, root: Path) -> None:
+async def test_an_abort_leaves_everything_as_it_was(hands: Hands, root: Path) -> None:
     (root / "file").write_bytes(b"old")
     upload = await hands.replace("file")
     os.write(upload.fd, b"half of the new")
@@ -112,14 +113,14 @@ async def test_an_abort_leaves_everything_as_it_was(hands: LocalHands, root: Pat
     assert caught.value.code == Code.INVALID
 
 
-async def test_an_abort_after_the_commit_does_nothing(hands: LocalHands, root: Path) -> None:
+async def test_an_abort_after_the_commit_does_nothing(hands: Hands, root: Path) -> None:
     upload = await hands.replace("file")
     await upload.commit()
     await upload.abort()
     assert os.listdir(root) == ["file"]
 
 
-async def test_a_mode_that_is_none_does_not_end_the_upload(hands: LocalHands) -> None:
+async def test_a_mode_that_is_none_does_not_end_the_upload(hands: Hands) -> None:
     upload = await hands.replace("file")
     for arguments in ({"mode": 0o10000}, {"mtime_ns": 2**63}):
         with pytest.raises(CallError) as caught:
@@ -135,7 +136,7 @@ async def test_uploads_nobody_ended_go_with_hands(root: Path) -> None:
     assert os.listdir(root) == []
 
 
-async def test_parents_are_made_when_asked_for(hands: LocalHands, root: Path) -> None:
+async def test_parents_are_made_when_asked_for(hands: Hands, root: Path) -> None:
     with pytest.raises(CallError) as caught:
         await hands.replace("a/b/file")
     assert caught.value.code == Code.NOT_FOUND
@@ -164,7 +165,7 @@ async def test_parents_are_made_when_asked_for(hands: LocalHands, root: Path) ->
     ],
 )
 async def test_what_cannot_be_written_has_a_code(
-    hands: LocalHands, root: Path, path: str, code: Code
+    hands: Hands, root: Path, path: str, code: Code
 ) -> None:
     (root / "folder").mkdir()
     (root / "file").touch()
@@ -184,7 +185,7 @@ async def test_what_cannot_be_written_has_a_code(
 
 
 async def test_the_target_of_a_link_is_replaced_and_the_link_stays(
-    hands: LocalHands, root: Path
+    hands: Hands, root: Path
 ) -> None:
     (root / "a/b").mkdir(parents=True)
     (root / "a/file").write_bytes(b"old")
@@ -196,7 +197,7 @@ async def test_the_target_of_a_link_is_replaced_and_the_link_stays(
     assert sorted(os.listdir(root / "a")) == ["b", "file"]
 
 
-async def test_the_target_of_a_dangling_link_is_made(hands: LocalHands, root: Path) -> None:
+async def test_the_target_of_a_dangling_link_is_made(hands: Hands, root: Path) -> None:
     (root / "a").mkdir()
     (root / "link").symlink_to("a/new")
     await write(hands, "link")
@@ -204,7 +205,7 @@ async def test_the_target_of_a_dangling_link_is_made(hands: LocalHands, root: Pa
 
 
 async def test_a_link_that_takes_the_place_of_the_target_is_replaced(
-    hands: LocalHands, root: Path
+    hands: Hands, root: Path
 ) -> None:
     upload = await hands.replace("file")
     (root / "file").symlink_to("../outside/secret")
@@ -214,7 +215,7 @@ async def test_a_link_that_takes_the_place_of_the_target_is_replaced(
 
 
 async def test_a_directory_that_takes_the_place_of_the_target_stays(
-    hands: LocalHands, root: Path
+    hands: Hands, root: Path
 ) -> None:
     upload = await hands.replace("file")
     (root / "file").mkdir()
@@ -227,7 +228,7 @@ async def test_a_directory_that_takes_the_place_of_the_target_stays(
 @pytest.mark.parametrize(
     "name", [b"n" * 255, "\u00e9".encode() * 127, b"\xff" * 255, "\u20ac".encode() * 85]
 )
-async def test_the_longest_names_are_written(hands: LocalHands, root: Path, name: bytes) -> None:
+async def test_the_longest_names_are_written(hands: Hands, root: Path, name: bytes) -> None:
     await write(hands, name)
     assert os.listdir(os.fsencode(root)) == [name]
 
@@ -240,7 +241,7 @@ def test_the_temporary_name_is_short_and_cut_between_characters() -> None:
 
 @pytest.mark.optional
 async def test_a_full_disk_leaves_the_old_file_and_no_litter(
-    any_hands: LocalHands, small_disk: Path
+    any_hands: Hands, small_disk: Path
 ) -> None:
     (small_disk / "file").write_bytes(b"old")
     upload = await any_hands.replace("disk/file")
@@ -255,7 +256,7 @@ async def test_a_full_disk_leaves_the_old_file_and_no_litter(
 
 @pytest.mark.optional
 async def test_a_disk_without_room_for_a_name_has_a_code(
-    any_hands: LocalHands, small_disk: Path
+    any_hands: Hands, small_disk: Path
 ) -> None:
     for number in range(7):
         (small_disk / str(number)).touch()
@@ -265,7 +266,7 @@ async def test_a_disk_without_room_for_a_name_has_a_code(
 
 
 async def test_an_upload_that_was_cancelled_while_it_began_leaves_nothing(
-    any_hands: LocalHands, root: Path, monkeypatch: pytest.MonkeyPatch
+    any_hands: Hands, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_go_on, has_gone = threading.Event(), threading.Event()
 
