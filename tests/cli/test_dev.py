@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import signal
 import stat
@@ -109,7 +110,7 @@ def test_programs_inherit_the_environment_without_our_settings(bench, dev_on) ->
     dev = dev_on("a")
     names = dev.bench("exec", "env").stdout
     assert b"FROM_HERE=yes\n" in names
-    assert b"SIDECAR_" not in names
+    assert re.findall(rb"^SIDECAR_\w+", names, re.MULTILINE) == [b"SIDECAR_EXEC_ID"]
 
 
 def test_health_finds_the_dev(dev_on) -> None:
