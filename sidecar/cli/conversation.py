@@ -106,17 +106,13 @@ class Conversation:
     ) -> None:
         while True:
             size = size_of(0)
-            try:
-                if self._must_repaint:
-                    self._must_repaint = False
-                    await repaint(remote, *size)
-                elif size != sent:
-                    await remote.resize(*size)
-                else:
-                    await self._size_changed.wait()
-                    continue
-            except CallError:
-                return  # it has ended
+            if size == sent and not self._must_repaint:
+                await self._size_changed.wait()
+                continue
+            change = repaint if self._must_repaint else RemoteProcess.resize
+            self._must_repaint = False
+            with suppress(CallError):  # it has ended, or its hands are away for a moment
+                await change(remote, *size)
             sent = size
 
     async def _reset(self) -> None:
