@@ -19,6 +19,7 @@ from collections.abc import Callable
 import anyio
 
 from sidecar.bell import Bell
+from sidecar.hands.pipeio import DIRECT, PipeIO
 from sidecar.spool import Spool
 
 READ_SIZE = 256 * 1024
@@ -43,6 +44,7 @@ class PipeReader:
         on_data: Callable[[], None],
         on_full: Callable[[], None],
         small: int = SMALL_READ,
+        io: PipeIO = DIRECT,
     ) -> None:
         self.finished = anyio.Event()
         self.taken = 0  # bytes that went into the spool
@@ -54,6 +56,7 @@ class PipeReader:
         self._is_read = False
         self._is_discarding = False
         self._small = small
+        self._io = io
         self._on_data = on_data
         self._on_full = on_full
 
@@ -161,7 +164,7 @@ class PipeReader:
 
     def _read(self, size: int) -> bytes | None:
         try:
-            return os.read(self._fd, size)
+            return self._io.read(self._fd, size)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:  # EIO: the other end of a terminal is gone
@@ -171,8 +174,9 @@ class PipeReader:
 class PipeWriter:
     """Feeds a program's input and owns the descriptor. One task writes at a time."""
 
-    def __init__(self, fd: int, *, on_data: Callable[[], None]) -> None:
+    def __init__(self, fd: int, *, on_data: Callable[[], None], io: PipeIO = DIRECT) -> None:
         self._fd: int | None = fd
+        self._io = io
         self._loop = asyncio.get_running_loop()
         self._ready = Bell()
         self._on_data = on_data
@@ -187,7 +191,7 @@ class PipeWriter:
         if self._fd is None:
             return data
         try:
-            size = os.write(self._fd, data)
+            size = self._io.write(self._fd, data)
         except (BlockingIOError, InterruptedError):
             return data
         except OSError:  # EPIPE; of a terminal EIO

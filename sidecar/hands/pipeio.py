@@ -31,7 +31,7 @@ class PipeIO(Protocol):
         or another `OSError`."""
         ...
 
-    def write(self, fd: int, data: memoryview) -> int:
+    def write(self, fd: int, data: bytes | memoryview) -> int:
         """How many bytes went. Raises `BlockingIOError` if there is no room, or `OSError`."""
         ...
 
@@ -42,7 +42,7 @@ class DirectIO:
     def read(self, fd: int, size: int) -> bytes:
         return os.read(fd, size)
 
-    def write(self, fd: int, data: memoryview) -> int:
+    def write(self, fd: int, data: bytes | memoryview) -> int:
         return os.write(fd, data)
 
 
@@ -61,7 +61,7 @@ class Splicing:
         moved = os.splice(fd, self._in, size, flags=os.SPLICE_F_NONBLOCK)
         return os.read(self._out, moved) if moved else b""
 
-    def write(self, fd: int, data: memoryview) -> int:
+    def write(self, fd: int, data: bytes | memoryview) -> int:
         filled = os.write(self._in, data)
         moved = 0
         try:

@@ -376,7 +376,7 @@ class SocketHands:
             connection.do("forget", {"key": key})
 
         def undo(value: Any) -> None:
-            connection.do("kill", {"key": key, "grace": 0.0}, forget)
+            connection.do("kill", {"key": key, "grace": 0.0, "since": None}, forget)
 
         def read(question: Question) -> Running:
             return read_running(question, _streams_of(program))

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from sidecar.errors import Invalid
+from sidecar.hands.pipeio import DIRECT, PipeIO
 from sidecar.pipes import PipeWriter
 
 
@@ -28,10 +29,11 @@ class Input:
         is_terminal: bool,
         end_copy: Callable[[], Awaitable[None]],
         on_data: Callable[[], None],
+        io: PipeIO = DIRECT,
     ) -> None:
         self.taken = 0  # bytes that went into the pipe
         self.has_ended = False
-        self._writer = PipeWriter(fd, on_data=on_data)
+        self._writer = PipeWriter(fd, on_data=on_data, io=io)
         self._is_terminal = is_terminal
         self._end_copy = end_copy
         self._turn = anyio.Lock()

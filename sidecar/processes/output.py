@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 
+from sidecar.hands.pipeio import DIRECT, PipeIO
 from sidecar.pipes import SMALL_READ, SMALL_TERMINAL_READ, PipeReader
 from sidecar.processes.source import SpoolSource
 from sidecar.spool import Spool
@@ -36,6 +37,7 @@ class Output:
         is_terminal: bool,
         on_data: Callable[[], None],
         spawn: Spawn,
+        io: PipeIO = DIRECT,
     ) -> None:
         self.n = n
         self.spool = spool
@@ -46,6 +48,7 @@ class Output:
             on_data=self._note_data,
             on_full=self._wait_room,
             small=SMALL_TERMINAL_READ if is_terminal else SMALL_READ,
+            io=io,
         )
         self._on_data = on_data
         self._spawn = spawn

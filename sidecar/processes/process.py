@@ -139,6 +139,7 @@ class Process:
                 is_terminal=self.has_terminal,
                 on_data=self._note_activity,
                 spawn=around.spawn,
+                io=around.hands.pipe_io,
             )
             for n, fd in pipes.items()
             if fd is not None
@@ -152,6 +153,7 @@ class Process:
             is_terminal=self.has_terminal,
             end_copy=self._end_input_copy,
             on_data=self._note_activity,
+            io=self._around.hands.pipe_io,
         )
 
     @property
@@ -185,7 +187,7 @@ class Process:
         if self.input is not None and self.spec.input is not None:
             await self._feed(self.input, self.spec.input)
         exit = await self._observe()
-        if self.input is not None:
+        if exit is not None and self.input is not None:
             await self.input.close()
         if exit is not None and self.spec.ends_daemons and not self._is_killed:
             await self.kill(self.spec.grace)
