@@ -71,7 +71,7 @@ class Orphans:
 
     def reap(self) -> None:
         """Take orphans that have ended. Never waits; costs 1 µs if there are none."""
-        if self.adopts and _reap_some():
+        if any(home.adopts for home in _homes) and _reap_some():
             self._loop.call_soon(self.reap)
 
     def _listen(self) -> bool:

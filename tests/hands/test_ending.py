@@ -16,7 +16,7 @@ import pytest
 from anyio import to_thread
 
 from sidecar.errors import CallError, Code
-from sidecar.hands import tree
+from sidecar.hands import programs, tree
 from sidecar.hands.environment import MARK
 from sidecar.hands.interface import Program, Running, Target
 from sidecar.hands.local import LocalHands
@@ -393,7 +393,10 @@ async def test_a_sidecar_inside_of_a_tree_keeps_nothing_from_it(
     assert not is_alive(sleep)
 
 
-async def test_closing_ends_all_trees(adopting: LocalHands, start: Start) -> None:
+async def test_closing_ends_all_trees(
+    adopting: LocalHands, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "CLOSE_GRACE", 0.2)
     ended = await start("signal.signal(15, signal.SIG_IGN); daemon(stay)", key=b"1" * 16)
     running = await start("daemon(stay); stay()", key=b"2" * 16)
     pids = await read_pids(ended, 1) + await read_pids(running, 2)
