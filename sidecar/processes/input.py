@@ -11,10 +11,11 @@ Why nothing more can be written is told by `which`: `none` (it never had an inpu
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import anyio
 
-from sidecar.errors import Invalid
+from sidecar.errors import CallError, Invalid
 from sidecar.hands.pipeio import DIRECT, PipeIO
 from sidecar.pipes import PipeWriter
 
@@ -68,7 +69,9 @@ class Input:
         self._check_ended()
         async with self._turn:
             self._check_ended()
-            await self.close()
+            await self._end_copy()  # first: if hands is away, it can be tried again
+            self.has_ended = True
+            self._writer.close()
 
     async def close(self) -> None:
         """Nothing more can be written; who waits to write is told. Harmless when repeated."""
@@ -77,7 +80,8 @@ class Input:
         self.has_ended = True
         self._writer.close()
         if not self._is_terminal:
-            await self._end_copy()
+            with suppress(CallError):  # hands is away, and its copy with it
+                await self._end_copy()
 
     def drop(self) -> None:
         """Close our end only. Harmless when repeated."""

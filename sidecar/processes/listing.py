@@ -21,7 +21,8 @@ from typing import Any
 
 from sidecar.hands.interface import Program, Survivor
 from sidecar.processes.output import Output
-from sidecar.processes.process import Process, describe
+from sidecar.processes.process import Process
+from sidecar.processes.record import describe
 from sidecar.protocol.streams import STDERR, STDOUT
 
 COMMAND_BYTES = 1024  # of a command that are told

@@ -11,20 +11,23 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from sidecar.bell import Bell
 from sidecar.clock import Clock
 from sidecar.errors import CallError, Code, Invalid, Started
-from sidecar.hands.interface import Exit, Hands, Program, Running, Target
+from sidecar.hands.interface import Exit, Hands, Running, Target
 from sidecar.journal import Emit
+from sidecar.pipes import PipeReader
 from sidecar.processes.control import Control
 from sidecar.processes.input import Input
 from sidecar.processes.output import Output, Spawn
+from sidecar.processes.record import Ended, Resize, Spec, State, describe
+from sidecar.processes.timeouts import Timeouts, Which
 from sidecar.protocol.spool import OnFull
 from sidecar.protocol.streams import STDERR, STDOUT
 from sidecar.spool import Spool
@@ -35,45 +38,6 @@ if TYPE_CHECKING:
 KILL_SLACK = 5.0  # seconds beyond the grace until a kill is given up
 AWAY_TIME = 10.0  # seconds that hands may be away before an end counts as unknown
 RESIZES = 16  # of a terminal that are remembered, the latest
-
-
-class State(StrEnum):
-    RUNNING = "running"
-    ENDED = "ended"
-    UNKNOWN = "unknown"  # hands is away, or came back without knowing how it ended
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What to start, and what becomes of it. See `protocol.commands.ProgramArguments`."""
-
-    program: Program
-    input: bytes | None = None  # all of it; None: it has none, or it stays open
-    timeout: float | None = None
-    idle_timeout: float | None = None
-    grace: float = 5.0
-    ends_daemons: bool = False
-    on_full: OnFull = OnFull.DROP
-    is_brief: bool = False  # its call brings everything: of ended programs the first to forget
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How it ended: `exit` as observed by wait, or None and `why` nobody knows."""
-
-    exit: Exit | None
-    duration: float
-    which: Literal["total", "idle"] | None = None  # the timeout that ended it
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Resize:
-    """From `offset` of the output on, the terminal had this size."""
-
-    offset: int
-    rows: int
-    cols: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +74,17 @@ class Process:
         self.is_adopted = is_adopted  # it ran before we did: what it printed then is not here
         self.control = None if running.control is None else Control(running.control)
         self.session: ShellSession | None = None  # who speaks through it, once somebody does
-        self.began = around.clock.now()
-        self.began_wall = around.clock.wall()
+        age = _age(running, around.clock.now()) if is_adopted else 0.0
+        self.began = around.clock.now() - age
+        self.began_wall = around.clock.wall() - age
         self.ended_wall: float | None = None
         self.ended: Ended | None = None
         self.is_settled = False
         self.resizes: deque[Resize] = deque(maxlen=RESIZES)
         self._around = around
-        self._active = self.began  # the last byte in or out
-        self._timed_out: Literal["total", "idle"] | None = None
+        self._timeouts = Timeouts(self.began, total=spec.timeout, idle=spec.idle_timeout)
+        self._timed_out: Which | None = None
+        self._why = ""  # nobody knows how it ended
         self._is_away = False
         self._is_killed = False
         self._changed = Bell()
@@ -190,14 +156,14 @@ class Process:
         if exit is not None and self.input is not None:
             await self.input.close()
         if exit is not None and self.spec.ends_daemons and not self._is_killed:
-            await self.kill(self.spec.grace)
+            await self._kill_anyway()
         return await self._finish(exit)
 
     async def abandon(self) -> None:
         """Its call is over, whatever it does: kill it, and put on record how it ended. Also when
         the call is being cancelled; bounded by the grace and two slacks."""
         with anyio.CancelScope(shield=True):
-            await self.kill(self.spec.grace)
+            await self._kill_anyway()
             if self.ended is None:
                 with anyio.move_on_after(KILL_SLACK):
                     self._note_end(await self._exit())
@@ -225,32 +191,18 @@ class Process:
 
     async def _observe(self) -> Exit | None:
         """Until it has ended, or a timeout has ended it."""
-        if self.spec.timeout is None and self.spec.idle_timeout is None:
+        if not self._timeouts:
             return await self._exit()
+        clock = self._around.clock
         while self._timed_out is None:
-            with anyio.move_on_after(self._time_left()):
+            with anyio.move_on_after(self._timeouts.left(clock.now())):
                 return await self._exit()
-            self._timed_out = self._expired()
-        await self.kill(self.spec.grace)
+            self._timed_out = self._timeouts.expired(clock.now())
+        await self._kill_anyway()
         with anyio.move_on_after(KILL_SLACK):
             return await self._exit()
         self._why = "it was killed and did not end"
         return None
-
-    def _time_left(self) -> float:
-        return min(self._deadlines().values()) - self._around.clock.now()
-
-    def _expired(self) -> Literal["total", "idle"] | None:
-        which, deadline = min(self._deadlines().items(), key=lambda item: item[1])
-        return which if self._around.clock.now() >= deadline else None
-
-    def _deadlines(self) -> dict[Literal["total", "idle"], float]:
-        deadlines: dict[Literal["total", "idle"], float] = {}
-        if self.spec.timeout is not None:
-            deadlines["total"] = self.began + self.spec.timeout
-        if self.spec.idle_timeout is not None:
-            deadlines["idle"] = self._active + self.spec.idle_timeout
-        return deadlines
 
     async def _exit(self) -> Exit | None:
         """How it ended; None if that cannot be known."""
@@ -259,16 +211,23 @@ class Process:
                 return await self._around.hands.wait(self.id)
             except CallError as error:
                 self._why = error.message
-                if error.code is not Code.HANDS_AWAY:
+                if error.code is not Code.HANDS_AWAY or not await self._hands_return():
                     return None
-            self._is_away = True
-            with anyio.move_on_after(AWAY_TIME) as waiting:
-                await self._around.hands_back.wait()
-            self._is_away = False
-            if waiting.cancelled_caught:
-                return None
 
-    _why = ""
+    async def _hands_return(self) -> bool:
+        self._is_away = True
+        try:
+            with anyio.move_on_after(AWAY_TIME):
+                await self._around.hands_back.wait()
+                return True
+        finally:
+            self._is_away = False
+        return False
+
+    async def _kill_anyway(self) -> None:
+        """Kill it as far as hands can, with its own grace."""
+        with suppress(CallError):
+            await self.kill(self.spec.grace)
 
     async def _finish(self, exit: Exit | None) -> Ended:
         """Take what was printed until the end, and a moment longer what children print."""
@@ -308,12 +267,21 @@ class Process:
 
     def close(self) -> None:
         """Release descriptors and spools; nobody may use them any more."""
+        self._close_inputs()
+        for output in self.outputs.values():
+            output.close()
+
+    def abandon_outputs(self) -> list[PipeReader]:
+        """Release all but the pipes that somebody still prints into: those are read on."""
+        self._close_inputs()
+        readers = [output.abandon() for output in self.outputs.values()]
+        return [reader for reader in readers if reader is not None]
+
+    def _close_inputs(self) -> None:
         if self.input is not None:
             self.input.drop()
         if self.control is not None:
             self.control.close()
-        for output in self.outputs.values():
-            output.close()
 
     # What others want of it --------------------------------------------------------------
 
@@ -363,8 +331,8 @@ class Process:
         await self._around.hands.end_input(self.id)
 
     def _note_activity(self) -> None:
-        if self.spec.idle_timeout is not None:
-            self._active = self._around.clock.now()
+        if self._timeouts.needs_activity:
+            self._timeouts.note_activity(self._around.clock.now())
 
     def _emit(self, name: str, data: dict[str, Any]) -> None:
         self._around.emit(name, {"pid": self.pid, **data}, call=self.id)
@@ -379,15 +347,6 @@ class Process:
         )
 
 
-def describe(ended: Ended) -> dict[str, Any]:
-    """How a program ended, in an answer or event; status and signal are None if unknown."""
-    exit = ended.exit
-    if exit is None:
-        return {"status": None, "signal": None, "outcome": "unknown"}
-    return {
-        "status": exit.status,
-        "signal": exit.signal,
-        "user_cpu": exit.user_cpu,
-        "system_cpu": exit.system_cpu,
-        "max_rss": exit.max_rss,
-    }
+def _age(running: Running, now: float) -> float:
+    """Seconds since it began. Our clock counts from boot, as the kernel's dates of processes."""
+    return max(0.0, now - running.start_time / os.sysconf("SC_CLK_TCK"))

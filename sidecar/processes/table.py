@@ -23,7 +23,8 @@ from sidecar.hands.interface import Hands, Known, Program, Terminal
 from sidecar.journal import Emit
 from sidecar.processes.drains import Drains
 from sidecar.processes.kept import Forgotten, victims
-from sidecar.processes.process import Process, Spec, State, Surroundings
+from sidecar.processes.process import Process, Surroundings
+from sidecar.processes.record import Spec, State
 from sidecar.protocol.ids import show
 from sidecar.protocol.limits import HOLD_TIME, PROGRAMS_KEPT
 from sidecar.protocol.spool import OnFull
@@ -56,6 +57,7 @@ class Processes:
         self._around = Surroundings(
             hands, clock, emit, self._spawn, self._new_spool, self._note_end
         )
+        self._starting: set[bytes] = set()
         self._all: dict[bytes, Process] = {}
         self._forgotten = Forgotten()
         self._drains = Drains()
@@ -78,7 +80,11 @@ class Processes:
 
     async def start(self, spec: Spec, *, id: bytes, owner: str | None) -> Process:
         """Start a program. Its output is read from here on; `supervise` has to follow."""
-        running = await self._hands.spawn(spec.program, key=id)
+        self._starting.add(id)
+        try:
+            running = await self._hands.spawn(spec.program, key=id)
+        finally:
+            self._starting.remove(id)
         process = self._all[id] = Process(id, spec, running, self._around, owner=owner)
         self._around.emit("exec.started", {"pid": process.pid}, call=id)
         return process
@@ -107,6 +113,8 @@ class Processes:
         """Hands is here, or back: go on with what it knows, and take up what we do not know."""
         for known in await self._hands.known():
             process = self._all.get(known.key)
+            if known.key in self._starting or known.key in self._forgotten:
+                continue
             if process is None:
                 await self._take_up(known)
             elif process.state is State.UNKNOWN and process.ended is not None:
@@ -159,10 +167,8 @@ class Processes:
         """Release what is kept of it. Who still prints into its pipes is read on."""
         del self._all[process.id]
         self._forgotten.add(process.id)
-        for output in process.outputs.values():
-            reader = output.abandon()
-            if reader is not None:
-                self._drains.add(reader)
+        for reader in process.abandon_outputs():
+            self._drains.add(reader)
 
     async def _forget(self, process: Process) -> None:
         with anyio.move_on_after(LOOK_TIME), suppress(CallError):

@@ -16,7 +16,8 @@ from sidecar.dispatch import INLINE_BYTES
 from sidecar.errors import CallError, Code, Invalid, Started
 from sidecar.hands.interface import Base, Limits, Program, Terminal
 from sidecar.processes.commandoutput import CommandOutput
-from sidecar.processes.process import Process, Spec
+from sidecar.processes.process import Process
+from sidecar.processes.record import Spec
 from sidecar.processes.shellscript import OPENING, PROGRAM
 from sidecar.processes.shellsession import Outcome, ShellSession
 from sidecar.protocol.commands import ShellRun, ShellStart

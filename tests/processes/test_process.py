@@ -14,7 +14,7 @@ from stack import until
 from sidecar.errors import CallError, Code, Invalid
 from sidecar.hands.interface import Program, Target, Terminal
 from sidecar.processes import process as module
-from sidecar.processes.process import Spec, State, describe
+from sidecar.processes.record import Spec, State, describe
 
 
 async def test_a_program_that_ends_by_itself_is_observed(bench: Bench) -> None:
@@ -169,8 +169,9 @@ async def test_hands_that_stay_away_leave_an_unknown_end_and_may_yet_revive_it(
     bench.hands.come_back()
     await bench.table.adopt_known()
     assert process.state is State.RUNNING
-    await process.signal(signal.SIGTERM, Target.GROUP)
-    assert describe(await process.wait())["signal"] == signal.SIGTERM
+    assert process.input is not None
+    await process.input.write(b"\n")  # which was left open
+    assert describe(await process.wait())["status"] == 6
 
 
 async def test_a_call_that_is_over_kills_and_records_the_end(bench: Bench) -> None:

@@ -23,7 +23,7 @@ from sidecar.hands.interface import Hands, Program, Target, Terminal
 from sidecar.hands.local import LocalHands
 from sidecar.processes import shellsession
 from sidecar.processes.commandoutput import CommandOutput
-from sidecar.processes.process import Spec
+from sidecar.processes.record import Spec
 from sidecar.processes.shellscript import OPENING, PROGRAM
 from sidecar.processes.shellsession import Outcome, ShellSession
 from sidecar.processes.table import Processes

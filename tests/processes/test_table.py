@@ -15,7 +15,7 @@ from stack import until
 from sidecar.errors import CallError, Code
 from sidecar.hands.interface import Running
 from sidecar.processes import table as module
-from sidecar.processes.process import State
+from sidecar.processes.record import State
 from sidecar.protocol.limits import PROGRAMS_KEPT
 
 MIB = 1 << 20

@@ -14,7 +14,8 @@ from sidecar.errors import CallError, Code
 from sidecar.hands.interface import Exit, Known, Program, Running, Survivor
 from sidecar.hands.local import LocalHands
 from sidecar.identity import new_id
-from sidecar.processes.process import Process, Spec
+from sidecar.processes.process import Process
+from sidecar.processes.record import Spec
 from sidecar.processes.table import Processes
 
 

@@ -40,6 +40,7 @@ async def input(ctx: CallContext, arguments: ExecInput) -> dict[str, Any]:
 async def resize(ctx: CallContext, arguments: ExecResize) -> dict[str, Any]:
     """See `ExecResize`."""
     process = ctx.means.processes.find(arguments.exec)
+    await ctx.started()
     return {"offset": await process.resize(arguments.rows, arguments.cols)}
 
 
@@ -47,6 +48,7 @@ async def send_signal(ctx: CallContext, arguments: ExecSignal) -> dict[str, Any]
     """See `ExecSignal`."""
     process = ctx.means.processes.find(arguments.exec)
     number = signal_number(arguments.signal)
+    await ctx.started()
     await process.signal(number, Target(arguments.to))
     return {"signal": number, "state": process.state}
 

@@ -8,7 +8,8 @@ from typing import Any
 from sidecar.dispatch import INLINE_BYTES
 from sidecar.errors import CallError, Code, Started
 from sidecar.processes.output import Output
-from sidecar.processes.process import Ended, Process, describe
+from sidecar.processes.process import Process
+from sidecar.processes.record import Ended, describe
 from sidecar.processes.source import SpoolSource
 from sidecar.protocol.streams import STDERR, STDOUT
 
@@ -34,28 +35,33 @@ def of_outputs(process: Process, sources: Mapping[int, SpoolSource]) -> dict[str
 
 
 async def with_data(output: Output) -> dict[str, Any]:
-    """An output that nobody is sent: its bytes stand in the answer."""
+    """An output that nobody is sent: its bytes stand in the answer, unless they are too many."""
     found = output.describe()
     size = found["size"]
-    if size > SMALL:
-        raise CallError(
-            Code.NEEDS_ATTACHMENT,
-            f"it printed {size} bytes, more than a result holds: attach to get them",
-            started=Started.YES,
-        )
-    found["data"] = (await output.spool.read(0, size)).data if size else b""
+    if size <= SMALL:
+        found["data"] = (await output.spool.read(0, size)).data if size else b""
     return found
 
 
-def enforce(process: Process, ended: Ended, answer: dict[str, Any]) -> dict[str, Any]:
-    """`answer`, if the program came to an end of its own that was observed. Else raises the
-    error that says so, with the answer in its details."""
+def enforce(
+    process: Process, ended: Ended, answer: dict[str, Any], *, is_whole: bool = True
+) -> dict[str, Any]:
+    """`answer`, if the program came to an end of its own that was observed, and the answer holds
+    what it should. Else raises the error that says so, with the answer in its details."""
     if ended.exit is None:
         error = process.unknown()
         error.details.update(answer)
         raise error
     if ended.which is not None:
         raise CallError(Code.TIMEOUT, _too_long(process, ended), started=Started.YES, **answer)
+    if not is_whole:
+        raise CallError(
+            Code.NEEDS_ATTACHMENT,
+            f"it printed more than the {SMALL} bytes that a result holds: attach, and read them"
+            " by its exec id",
+            started=Started.YES,
+            **answer,
+        )
     return answer
 
 

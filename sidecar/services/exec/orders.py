@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.hands.interface import Base, Limits, Program, Terminal
-from sidecar.processes.process import Spec
+from sidecar.processes.record import Spec
 from sidecar.protocol.commands import ProgramArguments
 from sidecar.protocol.spool import OnFull
 

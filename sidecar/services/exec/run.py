@@ -13,7 +13,8 @@ import anyio
 
 from sidecar.context import CallContext, Handler
 from sidecar.processes.output import Output
-from sidecar.processes.process import Ended, Process
+from sidecar.processes.process import Process
+from sidecar.processes.record import Ended
 from sidecar.processes.source import SpoolSource
 from sidecar.protocol.commands import ExecRun
 from sidecar.services.exec import answers
@@ -43,10 +44,12 @@ async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
         for output in process.outputs.values():
             output.on_grown = None
     answer = answers.of_end(process, ended)
+    is_whole = True
     for n, output in process.outputs.items():
         found = output.describe(sources[n]) if n in sources else await answers.with_data(output)
+        is_whole = is_whole and (n in sources or "data" in found)
         answer[answers.NAMES[n]] = found
-    return answers.enforce(process, ended, answer)
+    return answers.enforce(process, ended, answer, is_whole=is_whole)
 
 
 async def _attend(ctx: CallContext, arguments: ExecRun, process: Process) -> Ended:

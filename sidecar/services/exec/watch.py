@@ -12,7 +12,8 @@ from sidecar.context import CallContext, Handler
 from sidecar.errors import CallError, Code, Invalid
 from sidecar.hands.interface import Survivor
 from sidecar.processes.listing import entry
-from sidecar.processes.process import Ended, Process
+from sidecar.processes.process import Process
+from sidecar.processes.record import Ended
 from sidecar.processes.source import SpoolSource
 from sidecar.protocol.commands import Exec, ExecAttach, ExecRead, Nothing
 from sidecar.protocol.names import Scope
