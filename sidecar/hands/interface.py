@@ -92,12 +92,16 @@ class Terminal:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Resource limits of a program and what it starts (setrlimit(2)); None leaves ours."""
+    """Resource limits of a program and what it starts (setrlimit(2)); None leaves ours.
+
+    They are set just after the start: what a program does in its first 0.1 ms may escape them
+    (`hands.restraint`). Only root can raise them. One above ours answers `limit`.
+    """
 
     memory: int | None = None  # bytes of address space, of each process: RLIMIT_AS
-    processes: int | None = None  # of this user, wherever started: RLIMIT_NPROC
+    processes: int | None = None  # of this user, wherever started; not for root: RLIMIT_NPROC
     files: int | None = None  # descriptors of each process: RLIMIT_NOFILE
-    cpu: int | None = None  # seconds of processor time of each process: RLIMIT_CPU
+    cpu: int | None = None  # seconds of processor time of each process, then SIGXCPU: RLIMIT_CPU
 
 
 class Base(enum.StrEnum):
@@ -139,7 +143,11 @@ class Target(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a program ended, as observed by wait. Exactly one of `status` and `signal` is set."""
+    """How a program ended, as observed by wait. Exactly one of `status` and `signal` is set.
+
+    `max_rss` is never less than what hands itself had in use at the start: until exec a child
+    has our memory, and the kernel counts that (getrusage(2)).
+    """
 
     status: int | None
     signal: int | None

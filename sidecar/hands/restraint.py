@@ -1,9 +1,12 @@
 """What holds a program back: its resource limits, and its place before us when memory runs out.
 
 Both are set from outside right after the start, because nothing may run between fork and exec.
-So there is a window of some 50 µs: memory that was mapped and descriptors that were opened in it
-stay, and a process that was forked in it has our limits. What a program starts later inherits
-what was set by then.
+So there is a window, of 0.1 ms on an idle machine and more on a busy one: memory that was mapped
+and descriptors that were opened in it stay, and a process that was forked in it keeps our limits
+and our score. What a program starts later inherits what was set.
+
+The score must not be written any sooner: until it has called exec a child shares our memory, and
+the kernel would set ours as well (proc(5), __set_oom_adj).
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from functools import cache
 from sidecar.errors import Invalid, LimitExceeded
 from sidecar.hands.interface import Limits
 
-# Thousandths of all memory that a program seems to use beyond what it does use (proc(5)): more
-# than half of it, and the kernel kills the greediest of the programs before it thinks of us.
+# Thousandths of all memory that a program seems to use beyond what it does (proc(5)). With half of
+# all memory on top, the kernel takes the greediest of the programs long before it thinks of us.
 OOM_RAISE = 500
 _OOM_MAX = 1000
 _AT_ONCE = os.O_NONBLOCK | os.O_CLOEXEC  # which procfs always is
