@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from sidecar.errors import CallError, Code
 from sidecar.hands.interface import Program
 from sidecar.hands.local import LocalHands
 from sidecar.hands.proc import read_children, read_process
@@ -39,7 +40,7 @@ async def main():
         await anyio.wait_readable(running.stdout)
         daemon = int(os.read(running.stdout, 100))
         survivors = await hands.survivors()
-        print(survivors[b"left"][0].pid == daemon, len(survivors))
+        print(daemon in [survivor.pid for survivor in survivors[b"left"]], len(survivors))
         await hands.kill(b"left", grace=5)
         print(read_process(daemon))
         with anyio.fail_after(10):
@@ -111,7 +112,8 @@ async def test_what_is_left_to_init_is_found_there(root: Path) -> None:
         await anyio.wait_readable(running.stdout)
         daemon = int(os.read(running.stdout, 100))
         assert daemon not in (read_children() or ())
-        assert [survivor.pid for survivor in (await hands.survivors())[KEY]] == [daemon]
+        survivors = (await hands.survivors())[KEY]
+        assert daemon in [survivor.pid for survivor in survivors]  # its parent may still be there
         await hands.kill(KEY, grace=5)
         process = read_process(daemon)
         assert process is None or not process.is_alive
@@ -136,3 +138,28 @@ async def test_two_hands_of_one_process_reap_no_program_of_each_other(root: Path
                 await anyio.sleep(0.005)
         assert is_subreaper()
     assert not is_subreaper()
+
+
+async def test_a_program_of_an_earlier_hands_is_signalled_and_ended(root: Path) -> None:
+    script = "setsid sh -c 'sleep 60 & echo $!; exec sleep 60' & echo $!"
+    environment = {**os.environ, "SIDECAR_EXEC_ID": KEY.hex()}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["sh", "-c", script], env=environment, stdout=pipe) as before:
+        assert before.stdout is not None
+        words = [before.stdout.readline(), before.stdout.readline()]
+        before.wait()
+    program, left = sorted(int(word) for word in words)
+    process = read_process(program)
+    assert process is not None
+    async with LocalHands.open_root(str(root)) as hands:
+        assert not hands.adopt(KEY, program, process.start_time - 1)
+        assert hands.adopt(KEY, program, process.start_time)
+        assert hands.adopt(KEY, program, process.start_time)  # once more changes nothing
+        assert [known.pid for known in await hands.known()] == [program]
+        await hands.kill(KEY, grace=5)
+        for pid in (program, left):
+            found = read_process(pid)
+            assert found is None or not found.is_alive
+        with pytest.raises(CallError) as caught:
+            await hands.wait(KEY)
+    assert caught.value.code == Code.OUTCOME_UNKNOWN
