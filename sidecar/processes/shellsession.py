@@ -25,6 +25,7 @@ from sidecar.protocol.streams import STDOUT
 READY_TIME = 10.0  # until a shell that does not answer is given up
 SEND_TIME = 10.0  # for a command to go into the shell
 ASK_AFTER = 0.2  # until the report of a command that has begun is asked for, doubled up to:
+ASK_SOON = 0.02  # the same while the command is being ended
 MAX_ASK_AFTER = 60.0
 INTERRUPT_EVERY = 0.5  # while a shell is being brought back to its prompt
 OVERTIME = 3.0  # beyond the grace, until a shell that does not come back is killed
@@ -137,13 +138,12 @@ class ShellSession:
         self._control.close()  # for the shell this is the end of its input
         return False
 
-    async def _hear(self, command: CommandProtocol) -> None:
+    async def _hear(self, command: CommandProtocol, ask_after: float = ASK_AFTER) -> None:
         """Until the shell has reported, or has ended. May be cancelled, and called again.
 
         A report that was lost (see `shellscript`) is asked for. A shell whose socket is closed
         may have become another program (`exec`): then this is about the end of that.
         """
-        ask_after = ASK_AFTER
         while command.done is None:
             with anyio.move_on_after(ask_after if command.has_begun else None) as patience:
                 data = await self._control.receive()
@@ -179,7 +179,7 @@ class ShellSession:
                     interrupting.start_soon(self._interrupt, grace)
                     async with anyio.create_task_group() as both:
                         both.start_soon(self._kill_since, began, grace)
-                        both.start_soon(self._hear, command)
+                        both.start_soon(self._hear, command, ASK_SOON)
                     interrupting.cancel_scope.cancel()
             if command.done is None and self.process.running:
                 await self._kill()

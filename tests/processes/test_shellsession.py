@@ -35,20 +35,11 @@ SHELLS = {
     "sh": ("/bin/sh", "-c", "exec /bin/sh -i <&3 3<&-"),  # dash where this is developed
     "ash": ("/bin/sh", "-c", "exec busybox ash -i <&3 3<&-"),
 }
-ALL = [
-    "bash",
-    "sh",
-    pytest.param(
-        "ash",
-        marks=[
-            pytest.mark.slow,
-            pytest.mark.optional,
-            pytest.mark.skipif(shutil.which("busybox") is None, reason="no busybox here"),
-        ],
-    ),
-]
-all_shells = pytest.mark.parametrize("shell", ALL, indirect=True)
-also_served = pytest.mark.parametrize("shell", [*ALL, "served"], indirect=True)
+WITHOUT_BUSYBOX = pytest.mark.skipif(shutil.which("busybox") is None, reason="no busybox here")
+ASH = pytest.param("ash", marks=[pytest.mark.slow, pytest.mark.optional, WITHOUT_BUSYBOX])
+SLOW_SH = pytest.param("sh", marks=pytest.mark.slow)
+all_shells = pytest.mark.parametrize("shell", ["bash", SLOW_SH, ASH], indirect=True)
+also_served = pytest.mark.parametrize("shell", ["bash", "sh", ASH, "served"], indirect=True)
 PATIENCE = 10.0
 
 

@@ -158,6 +158,7 @@ async def test_a_timeout_brings_the_partial_output_and_leaves_the_shell(
     assert (await shell.run("echo $kept")).output == b"1\n"
 
 
+@pytest.mark.slow
 async def test_a_timeout_with_much_output_brings_it(shell: ShellSession) -> None:
     with pytest.raises(CallError) as caught:
         await shell.run("head -c 200000 /dev/zero; sleep 100", timeout=1.0, grace=1)
