@@ -29,8 +29,7 @@ GATHER = 0.001  # seconds
 
 
 class PipeReader:
-    """Owns the descriptor, and ends the spool with it. `finished` is set at the end of the pipe;
-    `stop` ends it early.
+    """Owns the descriptor, and ends the spool with it; `stop` ends it early.
 
     A task is needed only while the spool is full: `on_full` asks for one to run `wait_room`.
     `on_data` is called when something went into the spool. Both must not raise.
@@ -46,7 +45,7 @@ class PipeReader:
         small: int = SMALL_READ,
         io: PipeIO = DIRECT,
     ) -> None:
-        self.finished = anyio.Event()
+        self.is_finished = False  # the pipe has ended, and is closed
         self.taken = 0  # bytes that went into the spool
         self.progress = Bell()  # rung when `taken` grows, and when reading ends
         self._fd = fd
@@ -63,7 +62,7 @@ class PipeReader:
     @property
     def is_over(self) -> bool:
         """Whether nothing more will go into the spool."""
-        return self._is_discarding or self.finished.is_set()
+        return self._is_discarding or self.is_finished
 
     def listen(self) -> None:
         """Begin to read, or go on. Harmless when repeated."""
@@ -71,6 +70,11 @@ class PipeReader:
         if not (self._is_read or self.is_over):
             self._is_read = True
             self._loop.add_reader(self._fd, self._on_readable)
+
+    async def wait_finished(self) -> None:
+        """Until the end of the pipe."""
+        while not self.is_finished:
+            await self.progress.wait()
 
     async def wait_room(self) -> None:
         """Read on once the spool has room."""
@@ -83,7 +87,7 @@ class PipeReader:
 
     def stop(self) -> None:
         """Read no more and close the pipe. A second call is harmless."""
-        if self.finished.is_set():
+        if self.is_finished:
             return
         if not self._is_discarding:
             self._spool.end()
@@ -93,7 +97,7 @@ class PipeReader:
             self._timer.cancel()
             self._timer = None
         os.close(self._fd)
-        self.finished.set()
+        self.is_finished = True
         self.progress.ring()
 
     def flush(self) -> None:
@@ -112,7 +116,7 @@ class PipeReader:
     @property
     def waiting(self) -> int:
         """Bytes in the pipe that were not read."""
-        if self.finished.is_set():
+        if self.is_finished:
             return 0
         waiting = bytearray(4)
         fcntl.ioctl(self._fd, termios.FIONREAD, waiting)

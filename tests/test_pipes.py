@@ -77,7 +77,7 @@ async def test_what_is_written_lands_in_the_spool_until_the_end(tmp_path: Path) 
         os.write(ends.writer, b"second")
         ends.hang_up()
         with anyio.fail_after(5):
-            await ends.reader.finished.wait()
+            await ends.reader.wait_finished()
         assert (await ends.spool.read(0, 100)).data == b"first second"
         assert ends.reader.taken == 12
         assert ends.sizes == [6, 12]
@@ -124,7 +124,7 @@ async def test_a_flush_takes_what_is_there_and_does_not_wait_for_more(tmp_path: 
         ends.hang_up()
         ends.reader.flush()
         assert ends.spool.size == 50_001
-        assert ends.reader.finished.is_set()
+        assert ends.reader.is_finished
         ends.reader.flush()
 
 
@@ -138,7 +138,7 @@ async def test_what_is_discarded_is_read_and_not_kept(tmp_path: Path) -> None:
         assert (await ends.spool.read(0, 1)).ended
         ends.hang_up()
         with anyio.fail_after(5):
-            await ends.reader.finished.wait()
+            await ends.reader.wait_finished()
 
 
 async def test_a_spool_closed_under_a_reader_that_waits_for_room_discards(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class Drains:
 
     def add(self, reader: PipeReader) -> None:
         """Keep it while its pipe is open; over the limit, the oldest is closed."""
-        self._readers = [one for one in self._readers if not one.finished.is_set()]
+        self._readers = [one for one in self._readers if not one.is_finished]
         self._readers.append(reader)
         if len(self._readers) > DRAINED_PIPES:
             self._readers.pop(0).stop()

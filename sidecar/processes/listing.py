@@ -81,7 +81,7 @@ def _output(output: Output) -> dict[str, Any]:
     return {
         **output.describe(),
         "readers": output.readers,
-        "held": not output.reader.finished.is_set(),
+        "held": not output.reader.is_finished,
     }
 
 

@@ -75,7 +75,7 @@ class Output:
     def flush(self) -> bool:
         """Take what is in the pipe now; whether that was the end of it."""
         self.reader.flush()
-        return self.reader.finished.is_set()
+        return self.reader.is_finished
 
     async def finish(self) -> None:
         """The program has ended: take what it left in the pipe, however long that takes, and
@@ -84,7 +84,7 @@ class Output:
         while self.reader.taken < owed and not self.reader.is_over:
             await self.reader.progress.wait()
         with anyio.move_on_after(LINGER):
-            await self.reader.finished.wait()
+            await self.reader.wait_finished()
 
     def settle(self) -> None:
         """What was printed until now is what readers who follow get. The pipe is read on."""
@@ -106,7 +106,7 @@ class Output:
         nothing."""
         self.reader.discard()
         self.spool.close()
-        return None if self.reader.finished.is_set() else self.reader
+        return None if self.reader.is_finished else self.reader
 
     def _note_data(self) -> None:
         self._on_data()

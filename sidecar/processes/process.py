@@ -88,7 +88,7 @@ class Process:
         self._is_away = False
         self._is_killed = False
         self._changed = Bell()
-        self._resizing = anyio.Lock()
+        self._resizing: anyio.Lock | None = anyio.Lock() if self.has_terminal else None
         self.outputs = self._outputs(running)
         self.input = self._input(running)
         for output in self.outputs.values():
@@ -144,7 +144,7 @@ class Process:
     @property
     def is_held(self) -> bool:
         """Whether somebody may still print into its pipes."""
-        return any(not output.reader.finished.is_set() for output in self.outputs.values())
+        return any(not output.reader.is_finished for output in self.outputs.values())
 
     # Its life ----------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class Process:
 
     async def resize(self, rows: int, cols: int) -> int:
         """Change the size of its terminal; the offset of the output from which it holds."""
-        if not self.has_terminal:
+        if self._resizing is None:
             raise Invalid("the program has no terminal to resize")
         async with self._resizing:
             output = self.outputs[STDOUT]

@@ -133,7 +133,7 @@ class Within(Contestant):
             reader.listen()
             ended = await self._hands.wait(key)
             reader.flush()
-            await reader.finished.wait()
+            await reader.wait_finished()
             spool.close()
             assert (ended.status, spool.size) == (0, printed)
 

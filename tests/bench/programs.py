@@ -181,7 +181,7 @@ async def _spool(size: int) -> None:
             spool = Spool(folder, SystemClock(), SpoolBudget(), on_full=OnFull.DROP)
             reader = PipeReader(running.stdout, spool, on_data=_nothing, on_full=_nothing)
             reader.listen()
-            await reader.finished.wait()
+            await reader.wait_finished()
             assert spool.size == size, f"{spool.size} bytes came, {size} were printed"
             await hands.wait(key)
             spool.close()

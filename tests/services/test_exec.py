@@ -277,7 +277,7 @@ async def test_hundred_at_once_leave_no_descriptor_no_zombie_and_no_thread(tmp_p
         assert sorted(x.status or 0 for x in ended) == list(range(100))
         assert all(int(x.stdout) == x.status for x in ended)
         await until(lambda: not stack.sidecar.dispatcher._open)
-        assert held() == before
+        await until(lambda: held() == before)
         assert threading.active_count() <= threads + 8  # the pool of workers, which stays
         printed = sum(len(x.stdout) for x in ended)
         assert stack.sidecar.means.processes.spools.used == printed
