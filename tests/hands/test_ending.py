@@ -1,4 +1,8 @@
-"""Trees of real processes, and that kill leaves nothing of them."""
+"""Trees of real processes, and that kill leaves nothing of them.
+
+They are built so that the machine outlives a kill that fails: a tree forks `FORKS` times in all,
+and whoever is alive in it reads from a pipe which ends with the test, or with its process.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,18 +28,31 @@ from sidecar.hands.proc import read_all, read_process, read_variable
 from sidecar.hands.record import Record
 
 KEY = os.urandom(16)  # not the one of tests that run beside us
+FORKS = 400  # in one tree
 
 # What each tree below can say and do.
 HELPERS = """
 import os, signal, sys, time
+life = os.open(sys.argv[1], os.O_RDONLY)
+budget, rest = os.pipe()
+os.write(rest, bytes(int(sys.argv[2])))
+os.close(rest)
+def fork():
+    "The only way to: each takes a byte, whoever it is in the tree, and there are only so many."
+    os.read(budget, 1) or os._exit(0)
+    return os.fork()
+def last():
+    "Until a signal comes, or the test is over."
+    os.read(life, 1)
+    os._exit(0)
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 def daemon(work):
     "Forks twice, with a session in between, whose leader ends before `work` begins."
-    middle = os.fork()
+    middle = fork()
     if middle == 0:
         os.setsid()
-        if os.fork() == 0:
+        if fork() == 0:
             while os.getppid() == os.getsid(0):
                 time.sleep(0.001)
             work()
@@ -45,8 +62,7 @@ def wiped(*argv):
     os.execve("/bin/" + argv[0], argv, {})
 def stay():
     say(os.getpid())
-    while True:
-        signal.pause()
+    last()
 """
 
 Start = Callable[..., Awaitable[Running]]
@@ -60,12 +76,22 @@ async def adopting(root: Path) -> AsyncIterator[LocalHands]:
 
 
 @pytest.fixture
-async def start(adopting: LocalHands) -> AsyncIterator[Start]:
+def life(tmp_path: Path) -> Iterator[Path]:
+    """A pipe that is open for writing as long as the test lasts."""
+    life = tmp_path / "life"
+    os.mkfifo(life)
+    held = os.open(life, os.O_RDWR | os.O_CLOEXEC)
+    yield life
+    os.close(held)
+
+
+@pytest.fixture
+async def start(life: Path, adopting: LocalHands) -> AsyncIterator[Start]:
     """Starts Python code with the helpers; what was opened is closed when the test has ended."""
     started: list[Running] = []
 
-    async def start(code: str, *, key: bytes = KEY) -> Running:
-        argv = [sys.executable, "-I", "-S", "-c", HELPERS + code]
+    async def start(code: str, *, key: bytes = KEY, forks: int = FORKS) -> Running:
+        argv = [sys.executable, "-I", "-S", "-c", HELPERS + code, str(life), str(forks)]
         running = await adopting.spawn(Program(argv=argv), key=key)
         started.append(running)
         return running
@@ -106,7 +132,7 @@ def is_stopped(pid: int) -> bool:
 
 
 async def test_kill_ends_what_forked_twice(adopting: LocalHands, start: Start) -> None:
-    running = await start("daemon(stay); signal.pause()")
+    running = await start("daemon(stay); last()")
     [daemon] = await read_pids(running, 1)
     process = read_process(daemon)
     assert process is not None
@@ -119,7 +145,7 @@ async def test_kill_ends_what_forked_twice(adopting: LocalHands, start: Start) -
 
 
 async def test_kill_ends_what_an_ended_program_left(adopting: LocalHands, start: Start) -> None:
-    running = await start("daemon(stay); os.fork() or stay()")
+    running = await start("daemon(stay); fork() or stay()")
     pids = await read_pids(running, 2)
     assert (await adopting.wait(KEY)).status == 0
     survivors = await adopting.survivors()
@@ -160,7 +186,7 @@ async def test_what_cleans_up_when_told_to_end_is_left_the_time(
 ) -> None:
     code = (
         "def clean(*_):\n"
-        "    child = os.fork()\n"
+        "    child = fork()\n"
         "    if child == 0:\n"
         "        signal.signal(15, signal.SIG_DFL); time.sleep(0.3); os._exit(7)\n"
         "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
@@ -187,10 +213,7 @@ async def test_a_wiped_environment_hides_nobody_whose_parent_lives(
     adopting: LocalHands, start: Start
 ) -> None:
     code = (
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    os.setsid(); wiped('sleep', '60')\n"
-        "say(child); signal.pause()"
+        "child = fork()\nif child == 0:\n    os.setsid(); wiped('sleep', '60')\nsay(child); last()"
     )
     running = await start(code)
     [child] = await read_pids(running, 1)
@@ -200,7 +223,7 @@ async def test_a_wiped_environment_hides_nobody_whose_parent_lives(
 
 
 async def test_an_orphan_without_any_sign_is_nobodys(adopting: LocalHands, start: Start) -> None:
-    code = "daemon(lambda: [say(os.getpid()), wiped('sleep', '60')]); signal.pause()"
+    code = "daemon(lambda: [say(os.getpid()), wiped('sleep', '60')]); last()"
     running = await start(code)
     [daemon] = await read_pids(running, 1)
     await until(lambda: (p := read_process(daemon)) is not None and p.name == b"sleep")
@@ -214,8 +237,7 @@ async def test_what_a_look_has_found_is_found_without_any_sign(
     adopting: LocalHands, start: Start
 ) -> None:
     code = (
-        "if os.fork() == 0:\n"
-        "    os.setsid(); say(os.getpid()); time.sleep(0.2); wiped('sleep', '60')"
+        "if fork() == 0:\n    os.setsid(); say(os.getpid()); time.sleep(0.2); wiped('sleep', '60')"
     )
     running = await start(code)
     [child] = await read_pids(running, 1)
@@ -226,28 +248,33 @@ async def test_what_a_look_has_found_is_found_without_any_sign(
     assert not is_alive(child)
 
 
-FORKS = {
-    "children that stay": "os.fork() or signal.pause()",
-    "children that leave the session": "os.fork() or [os.setsid(), signal.pause()]",
-    "children that end": "os.fork() or os._exit(0)",
-    "children without environment": "os.fork() or [os.setsid(), wiped('sleep', '60')]",
-    "orphans": "os.fork() or [os.fork() or [os.setsid(), signal.pause()], os._exit(0)]",
-    "itself, again and again": "os.fork() and os._exit(0)",
-    "itself, into new sessions": "os._exit(0) if os.fork() else os.setsid()",
+# Each is done again and again.
+FORKING = {
+    "children that stay": "fork() or last()",
+    "children that leave the session": "fork() or [os.setsid(), last()]",
+    "children that end": "fork() or os._exit(0)",
+    "children without environment": "fork() or [os.setsid(), wiped('sleep', '60')]",
+    "orphans": "fork() or [fork() or [os.setsid(), last()], os._exit(0)]",
+}
+HOPPING = {  # there is only one at a time, so it may go on for longer
+    "itself, again and again": "fork() and os._exit(0)",
+    "itself, into new sessions": "os._exit(0) if fork() else os.setsid()",
 }
 
 
-@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS.keys())
+@pytest.mark.parametrize(
+    "fork, forks",
+    [pytest.param(fork, FORKS, id=id) for id, fork in FORKING.items()]
+    + [pytest.param(fork, 10 * FORKS, id=id) for id, fork in HOPPING.items()],
+)
 async def test_kill_outruns_what_forks_all_the_time(
-    adopting: LocalHands, start: Start, fork: str
+    adopting: LocalHands, start: Start, fork: str, forks: int
 ) -> None:
     code = (
         "signal.signal(15, signal.SIG_IGN); signal.signal(17, signal.SIG_IGN)\n"
-        "say(os.getpid())\n"
-        "for _ in range(1500):\n"  # so that a failure ends by itself
-        f"    {fork}\n"
+        f"say(os.getpid())\nwhile True:\n    {fork}\n"
     )
-    running = await start(code)
+    running = await start(code, forks=forks)
     await read_pids(running, 1)
     await anyio.sleep(0.05)  # let it grow
     await adopting.kill(KEY, grace=0)
@@ -264,7 +291,7 @@ def marked() -> list[int]:
 async def test_two_hundred_survivors_are_listed_and_ended(
     adopting: LocalHands, start: Start
 ) -> None:
-    code = "for _ in range(200):\n    if os.fork() == 0:\n        os.setsid(); stay()"
+    code = "for _ in range(200):\n    if fork() == 0:\n        os.setsid(); stay()"
     pids = await read_pids(await start(code), 200)
     await adopting.wait(KEY)
     survivors = await adopting.survivors()
@@ -298,7 +325,7 @@ async def test_survivors_are_told_apart_by_their_programs(
 async def test_a_signal_goes_to_whom_it_is_meant_for(
     adopting: LocalHands, start: Start, target: str, hit: int
 ) -> None:
-    code = "if os.fork() == 0:\n    stay()\ndaemon(stay); stay()"
+    code = "if fork() == 0:\n    stay()\ndaemon(stay); stay()"
     running = await start(code)
     pids = await read_pids(running, 3)
     await adopting.signal(KEY, signal.SIGSTOP, Target(target))
