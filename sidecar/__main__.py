@@ -1,7 +1,7 @@
 """`sidecar` and `python -m sidecar`.
 
-`run` and `health` are dispatched before click is imported: a sandbox waits for the one, and a
-container's health check starts the other every few seconds.
+`run`, `hands` and `health` are dispatched before click is imported: a sandbox waits for the
+first two, and a container's health check starts the other every few seconds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ def main() -> None:
         from sidecar.cli.run import main as run
 
         sys.exit(run(arguments))
+    if verb == "hands":
+        from sidecar.cli.hands import main as hands
+
+        sys.exit(hands(arguments))
     if verb == "health":
         from sidecar.cli.health import main as health
 

@@ -15,6 +15,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -64,6 +65,10 @@ class Exchange:
     def connect(self, wake: Callable[[], None]) -> None:
         """To the channel, which needs this one to be made first."""
         self._wake_channel = wake
+
+    def trust(self, trust: str) -> None:
+        """How far hands is known to be from us, for every hello from now on."""
+        self._identity = replace(self._identity, trust=trust)
 
     def begin(self, dispatcher: Dispatcher) -> None:
         """Answer from now on, and first of all who came early. Both tasks are running."""

@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 EX_UNAVAILABLE = 69  # sysexits.h: the channel never came up, what was left is lost
 FAREWELL = 1.0  # seconds for the last events to be handed to those who read them now
 HELLO_FIRST = 1.0  # seconds until we load the rest without it: health tells why there is none
-FORM = "in-process"  # of hands; a sidecar has no other yet
 EX_TEMPFAIL = 75  # something was left over when the drain ended
 
 
@@ -57,9 +56,8 @@ async def run(settings: Settings) -> int:
 def assemble(settings: Settings, folder: Path, clock: Clock) -> Parts:
     """What says hello, connected; nothing runs yet."""
     incarnation = new_id(clock)
-    identity = Identity(
-        Subject(settings.run), incarnation, settings.generation, FORM, trust="shared"
-    )
+    form, trust = ("socket", "unknown") if settings.hands else ("in-process", "shared")
+    identity = Identity(Subject(settings.run), incarnation, settings.generation, form, trust)
     journal = MemoryJournal(new_id(clock))
     exchange = Exchange(identity, journal, clock)
     channel = Channel(
@@ -94,11 +92,12 @@ async def _serve_until_told(parts: Parts, stack: AsyncExitStack) -> int:
         group.start_soon(connect, parts)
         group.start_soon(_serve, parts, stack)
         log.info(
-            "sidecar %s for run %s, incarnation %s, workspace %s",
+            "sidecar %s for run %s, incarnation %s, %s %s",
             __version__,
             parts.settings.run,
             show(parts.incarnation),
-            parts.settings.workspace,
+            "hands at" if parts.settings.hands else "workspace",
+            parts.settings.hands or parts.settings.workspace,
         )
         await _until_told_to_end()
         exit_status = await _drain(parts)

@@ -6,38 +6,49 @@ reads top to bottom: open the workspace, take calls, load the catalogue, answer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from sidecar.context import Means
 from sidecar.dispatch import Dispatcher
-from sidecar.hands.local import LocalHands
+from sidecar.hands.interface import Hands
 from sidecar.localsocket import LocalSocket
 from sidecar.parts import Parts, facts, health_of
 from sidecar.policy import Policy
 from sidecar.processes.table import Processes
 from sidecar.receipts import MemoryReceipts
 
+Opened = tuple[Hands, Callable[[], Coroutine[Any, Any, None]] | None]
+
 
 async def serve(parts: Parts, stack: AsyncExitStack) -> None:
     """Until cancelled. Hands are left to `stack`: they are closed when all tasks have ended."""
-    environment: Literal["clean", "inherited"] = (
-        "inherited" if parts.settings.environment == "inherited" else "clean"
-    )
-    hands = await stack.enter_async_context(
-        LocalHands.open_root(parts.settings.workspace, environment=environment, adopt=True)
-    )
+    open_hands = await anyio.to_thread.run_sync(_load_hands, bool(parts.settings.hands))
+    hands, keep_connected = await open_hands(parts, stack)
     complete(parts, hands)
     async with anyio.create_task_group() as group:
         group.start_soon(take_calls, parts)
         group.start_soon(_answer_locally, parts)
+        if keep_connected is not None:
+            group.start_soon(keep_connected)
 
 
-def complete(parts: Parts, hands: LocalHands) -> None:
+def _load_hands(is_apart: bool) -> Callable[[Parts, AsyncExitStack], Awaitable[Opened]]:
+    """The one form that is needed."""
+    if is_apart:
+        from sidecar.handsapart import open_hands as apart
+
+        return apart
+    from sidecar.handshere import open_hands as here
+
+    return here
+
+
+def complete(parts: Parts, hands: Hands) -> None:
     """Make the parts that calls need; nothing of them runs yet."""
     parts.means = Means(
         hands=hands,

@@ -16,7 +16,7 @@ from typing import Any
 
 from sidecar.errors import CallError, SettingsError
 from sidecar.protocol.names import check_id
-from sidecar.runtimefolder import runtime_folder
+from sidecar.runtimefolder import SOCKET_PATH_BYTES, runtime_folder
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
@@ -43,7 +43,11 @@ class Settings:
         repr=False,  # a secret
         metadata={"help": "The token itself. Never a flag: everybody may read those.", "unit": ""},
     )
-    workspace: str = knob("The folder that commands may touch.", ".")
+    workspace: str = knob("The folder that commands may touch. `sidecar hands` has its own.", ".")
+    hands: str = knob(
+        "The socket of a `sidecar hands`, which then acts in our place. Empty: we act ourselves.",
+        "",
+    )
     state: str = knob("The folder for spools and sockets; made with mode 0700.", "")
     environment: str = knob(
         "What programs start with: clean (PATH, HOME, LANG, ...) or inherited (all of ours"
@@ -149,7 +153,11 @@ def _problems(settings: Settings) -> list[str]:
         problems.append(f"SIDECAR_LOG_LEVEL is {settings.log_level!r}: debug, info, warning, error")
     if settings.drain < 0:
         problems.append(f"SIDECAR_DRAIN is {settings.drain}: seconds, 0 or more")
-    if not os.path.isdir(settings.workspace):  # False, too, where we may not look
+    if len(os.fsencode(settings.hands)) > SOCKET_PATH_BYTES:
+        problems.append(f"SIDECAR_HANDS is longer than {SOCKET_PATH_BYTES} bytes, as no socket is")
+    if not settings.hands and not os.path.isdir(
+        settings.workspace
+    ):  # False, too, where we may not look
         problems.append(
             f"SIDECAR_WORKSPACE is {settings.workspace!r}: not a folder; make it or name another"
         )

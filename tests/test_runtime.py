@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from contextlib import AsyncExitStack
@@ -175,7 +176,8 @@ async def test_the_token_is_in_no_argument_no_environment_of_programs_and_no_cor
         child = await start(stack)
         run = await stack.attach()
         printed = await run.exec("env; ulimit -c")
-        assert b"SIDECAR" not in printed.stdout
+        variables = re.findall(rb"^SIDECAR\w+", printed.stdout, re.MULTILINE)
+        assert variables == [b"SIDECAR_EXEC_ID"], "by which it is known"
         assert printed.stdout.splitlines()[-1] == b"0"
         assert b"eyJ" not in Path(f"/proc/{child.pid}/cmdline").read_bytes()
         # Not dumpable: its files in /proc belong to root, whoever it runs as (proc(5)).

@@ -120,7 +120,16 @@ def _request(path: Path) -> dict[str, Any]:
 def _describe(answer: dict[str, Any]) -> str:
     channel = answer.get("channel", {})
     who = f"run {answer.get('run')}, sidecar {answer.get('version')}, process {answer.get('pid')}"
+    hands = _describe_hands(answer.get("hands", {}))
     if answer.get("healthy"):
-        return f"healthy: {who}, channel open"
+        return f"healthy: {who}, channel open{hands}"
     why = f"{channel.get('reason')}: {channel.get('message')}" if channel.get("reason") else ""
-    return f"not healthy: {who}, channel {channel.get('state')}" + (f", {why}" if why else "")
+    state = f"channel {channel.get('state')}" + (f", {why}" if why else "")
+    return f"not healthy: {who}, {state}{hands}"
+
+
+def _describe_hands(hands: dict[str, Any]) -> str:
+    """Its absence is not ours to be restarted for, but for whoever looks."""
+    if hands.get("state") != "away":
+        return ""
+    return f", hands away for {hands.get('since', 0.0):.0f} s ({hands.get('why')})"

@@ -1,4 +1,4 @@
-"""The verbs other than `run` and `health`, by click: which there are, and how they end.
+"""The verbs other than `run`, `hands` and `health`, by click: which there are, and how they end.
 
 A verb is imported when it is called; the table below is all that `sidecar --help` needs.
 
@@ -45,6 +45,7 @@ SECTIONS = {
     },
     "Run one": {
         "run": "Serve one run; what a sandbox image starts.",
+        "hands": "The half that acts, for a container of its own.",
         "health": "Is the sidecar of this sandbox well? For health checks.",
         "hub": "The embedded hub alone.",
         "token": "Mint a token, for the hub of `sidecar dev` or any other.",

@@ -17,6 +17,7 @@ from sidecar.hands.descriptors import check_file, check_pipe, check_socket, disc
 from sidecar.hands.interface import Exit, FileStat, Running
 from sidecar.protocol.fields import is_uint
 
+QUICK_TIME = 10.0  # seconds for what only asks the kernel
 STREAMS = ("stdin", "stdout", "stderr", "control")  # of a program, in the order that they travel
 
 T = TypeVar("T")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import anyio
 
@@ -26,14 +27,15 @@ PING_PATIENCE = 15.0  # seconds until a hands that does not answer is taken for 
 
 
 class Dialer:
-    """`prepare` is awaited for each new connection, before anybody else may use it."""
+    """`prepare` is awaited for each new connection, before anybody else may use it, and
+    `on_connected` is run while it lasts."""
 
     def __init__(
         self,
         path: str,
         *,
         prepare: Callable[[Connection], Awaitable[None]],
-        on_connected: Callable[[Peer], None],
+        on_connected: Callable[[Peer], Coroutine[Any, Any, None]],
         on_away: Callable[[str], None],
     ) -> None:
         self.peer: Peer | None = None  # the last one that was met
@@ -90,9 +92,11 @@ class Dialer:
             self.peer.pid,
             self.peer.trust,
         )
-        self._on_connected(self.peer)
         self._changed.ring()
-        await _watch(connection)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._on_connected, self.peer)
+            await _watch(connection)
+            group.cancel_scope.cancel()
         if anyio.current_time() - self.since >= STABLE:
             self._backoff.reset()
         self._current = None

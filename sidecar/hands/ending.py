@@ -27,7 +27,7 @@ import anyio
 
 from sidecar.errors import CallError
 from sidecar.hands.orphans import Orphans
-from sidecar.hands.proc import Process, read_process, send
+from sidecar.hands.proc import Process, is_there, read_process, send
 from sidecar.hands.record import Record
 from sidecar.hands.threads import Threads
 from sidecar.hands.tree import Members, look, owner_of
@@ -131,7 +131,7 @@ class Ending:
                     was_caught = True
                     if number is not None:
                         send(child, number)
-                elif child.is_alive and not _stays(child):
+                elif child.is_alive and not is_there(child):
                     continue
                 known.add(child.id)
         return False
@@ -162,12 +162,6 @@ async def _rest(records: Sequence[Record], pause: float) -> None:
     with anyio.move_on_after(pause):
         for record in records:
             await record.ended.wait()
-
-
-def _stays(child: Process) -> bool:
-    """It is not about to end, so we saw its environment if we may."""
-    now = read_process(child.pid)
-    return now is not None and now.id == child.id and now.is_alive and not now.is_ending
 
 
 # In a thread -----------------------------------------------------------------------------

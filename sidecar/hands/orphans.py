@@ -29,6 +29,7 @@ from sidecar.hands.syscalls import is_subreaper, set_subreaper
 
 _BATCH = 64  # zombies that are reaped before others get their turn on the event loop
 
+_spared: set[int] = set()  # children of ours that somebody else waits for
 _homes: list[Orphans] = []  # a process may be several hands, and may adopt for one of them
 
 
@@ -105,5 +106,10 @@ def _first_ended() -> int | None:
     return found.si_pid if found else None
 
 
+def spare(pid: int) -> None:
+    """This child is never reaped here. To be said before the event loop goes on."""
+    _spared.add(pid)
+
+
 def _is_program(pid: int) -> bool:
-    return any(pid in home._programs for home in _homes)
+    return pid in _spared or any(pid in home._programs for home in _homes)

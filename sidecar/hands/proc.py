@@ -17,8 +17,8 @@ from dataclasses import dataclass
 _DEAD = (b"Z", b"X")
 _PF_EXITING = 0x4  # linux/sched.h
 _STAT_SIZE = 1024  # bytes; the longest line has about 600
-_LOOKS = 5  # at an environment that seems to be empty, with pauses between them:
-_EXEC_TIME = 0.0002  # seconds
+_LOOKS = 10  # at an environment that seems to be empty, with pauses between them:
+_EXEC_TIME = 0.0003  # seconds
 _PIECE = 65536  # bytes per read
 _LONGEST = 4 << 20  # bytes of an environment that are looked at; execve(2) takes less
 
@@ -93,6 +93,12 @@ def read_children() -> list[int] | None:
     """
     content = _read(f"/proc/self/task/{os.getpid()}/children")
     return None if content is None else [int(word) for word in content.split()]
+
+
+def is_there(process: Process) -> bool:
+    """It lives and is not about to end, so what it does not show is not for us."""
+    now = read_process(process.pid)
+    return now is not None and now.id == process.id and now.is_alive and not now.is_ending
 
 
 def read_variable(pid: int, name: bytes, *, looks: int = _LOOKS) -> bytes | None:

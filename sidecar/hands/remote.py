@@ -15,17 +15,17 @@ seen; how they ended is `outcome_unknown`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import anyio
 
-from sidecar.errors import CallError, Code, Invalid, Started
+from sidecar.errors import CallError, Code, Started
 from sidecar.hands import messages
 from sidecar.hands.asking import (
+    QUICK_TIME,
     Read,
     ask,
     ask_or_lose,
@@ -53,10 +53,9 @@ from sidecar.hands.interface import (
     Target,
 )
 from sidecar.hands.pipeio import Splicing
+from sidecar.hands.remoteupload import RemoteUpload
 
-QUICK_TIME = 10.0  # seconds for what only asks the kernel
-FILE_TIME = 60.0  # for one operation on a disk, which may be slow
-SYNC_TIME = 300.0  # for what waits until all is on the disk
+FILE_TIME = 60.0  # seconds for one operation on a disk, which may be slow
 TREE_TIME = 3600.0  # for a whole tree; the caller's deadline is usually sooner
 SPAWN_TIME = 30.0
 KILL_TIME = 10.0  # beyond the grace
@@ -78,42 +77,8 @@ class _Started:
     ended: Question | None = None  # answered when it has ended, unless the connection is lost
 
 
-class RemoteUpload:
-    """An upload of `SocketHands`. It owns `fd`, which is -1 once the upload has ended."""
-
-    def __init__(self, connection: Connection, number: int, fd: int) -> None:
-        self.fd = fd
-        self._connection = connection
-        self._number = number
-
-    async def commit(self, *, mode: int | None = None, mtime_ns: int | None = None) -> FileStat:
-        """See `Upload.commit`. After `invalid` it may be tried once more."""
-        if self.fd < 0:
-            raise Invalid("this upload has ended")
-        arguments = {"upload": self._number, "mode": mode, "mtime_ns": mtime_ns}
-        may_go_on = False
-        try:
-            if self._connection.is_over:
-                raise CallError(Code.HANDS_AWAY, "the upload was lost with the connection to hands")
-            return await ask(self._connection, "commit", arguments, read_stat, SYNC_TIME)
-        except CallError as error:
-            may_go_on = error.code is Code.INVALID
-            raise
-        finally:
-            if not may_go_on:
-                self._close()
-
-    async def abort(self) -> None:
-        if self.fd >= 0:
-            self._close()
-            with suppress(CallError):  # what is left of it goes with the connection
-                arguments = {"upload": self._number}
-                await ask(self._connection, "abort", arguments, read_nothing, QUICK_TIME)
-
-    def _close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+async def _greet_nobody(peer: Peer) -> None:
+    """Nobody wants to know."""
 
 
 class SocketHands:
@@ -125,7 +90,7 @@ class SocketHands:
         self,
         path: str,
         *,
-        on_connected: Callable[[Peer], None] = lambda peer: None,
+        on_connected: Callable[[Peer], Coroutine[Any, Any, None]] = _greet_nobody,
         on_away: Callable[[str], None] = lambda why: None,
     ) -> None:
         self.pipe_io = Splicing()

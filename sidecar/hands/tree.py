@@ -26,7 +26,14 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 
 from sidecar.hands.environment import MARK
-from sidecar.hands.proc import Process, group_exists, read_all, read_process, read_variable
+from sidecar.hands.proc import (
+    Process,
+    group_exists,
+    is_there,
+    read_all,
+    read_process,
+    read_variable,
+)
 from sidecar.hands.record import Record
 
 Members = dict[Record, list[Process]]
@@ -106,13 +113,16 @@ class _Look:
 
     def _claim_marked(self) -> None:
         records = {record.key.hex().encode(): record for record in self._records}
-        for parent in self._family:
-            for pid in self._children[parent]:
-                if pid in self._programs or not self._may_claim(pid):
-                    continue
-                mark = read_variable(pid, MARK)
-                if mark in records:
-                    self._claim(records[mark], [pid])
+        todo = [pid for parent in self._family for pid in self._children[parent]]
+        while todo:
+            pid = todo.pop()
+            if pid in self._programs or not self._may_claim(pid):
+                continue
+            mark = read_variable(pid, MARK)
+            if mark in records:
+                self._claim(records[mark], [pid])
+            elif mark is None and not is_there(self._table[pid]):
+                todo += self._children[pid]  # they become orphans in its place
 
     def _claim(self, record: Record, pids: Iterable[int]) -> None:
         todo = list(pids)

@@ -1,0 +1,18 @@
+"""Hands in the process of the sidecar: it acts itself."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from sidecar.hands.environment import Environment
+from sidecar.hands.interface import Hands
+from sidecar.hands.local import LocalHands
+from sidecar.parts import Parts
+
+
+async def open_hands(parts: Parts, stack: AsyncExitStack) -> tuple[Hands, None]:
+    """Hands on the workspace, closed with `stack`; nothing has to be run for it."""
+    settings = parts.settings
+    environment: Environment = "inherited" if settings.environment == "inherited" else "clean"
+    opened = LocalHands.open_root(settings.workspace, environment=environment, adopt=True)
+    return await stack.enter_async_context(opened), None
