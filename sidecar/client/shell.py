@@ -87,8 +87,6 @@ class ShellSession:
     async def close(self) -> None:
         """End the shell and all that it left running. Harmless when repeated."""
         with suppress(CallError):  # it has ended, and was perhaps forgotten
-            # A shell at its prompt ignores TERM; this is what closing a terminal does.
-            await self.process.signal("HUP", to="program")
             await self.process.kill(grace=CLOSE_GRACE)
 
 

@@ -9,6 +9,10 @@ Hands starts programs and reaps them; here is everything that needs no right to 
     input        what it reads, from any number of writers
     kept         which ended programs are forgotten first
     drains       pipes of forgotten programs that somebody still prints into
+    control      the socket beside a terminal
+    shellsession a shell that runs one command after the other through it
+    shellscript  what the two say to each other
+    commandoutput  what one command prints
     listing      what `exec.list` says of a program, bounded
 
 A program is known by its exec id, the id of the call that started it. Its output is read into

@@ -9,6 +9,7 @@ read. Times are seconds on our clock.
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -300,6 +301,10 @@ class Process:
     async def kill(self, grace: float) -> None:
         """TERM, then KILL after `grace`, to it and all that it started, also after its end."""
         self._is_killed = True
+        if self.control is not None and grace > 0:
+            # A shell at its prompt ignores TERM. This is what closing its terminal does.
+            with suppress(CallError):
+                await self.signal(signal.SIGHUP, Target.PROGRAM)
         with anyio.move_on_after(grace + KILL_SLACK):
             await self._around.hands.kill(self.id, grace=grace)
 

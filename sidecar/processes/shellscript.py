@@ -39,7 +39,7 @@ PROGRAM = (
     "/bin/sh",
     "-c",
     # ENV and BASH_ENV name files that a shell reads when it starts.
-    "unset ENV BASH_ENV; export PS1= PS2=; command -v bash >/dev/null "
+    ": shell session; unset ENV BASH_ENV; export PS1= PS2=; command -v bash >/dev/null "
     "&& exec bash --noprofile --norc --noediting -i <&3 3<&-; exec /bin/sh -i <&3 3<&-",
 )
 # Its first lines: no history file, no sudden end of a shell that was idle, no news about mail.

@@ -2,7 +2,8 @@
 
 A shell is a program as any other: `exec.list`, `attach`, `input`, `signal`, `kill` and the rest
 work on it. Its terminal is plain: nothing is echoed, and what a command prints is passed on as
-it is. `processes.shellscript` says how commands and their statuses get in and out.
+it is. Who attaches sees the marks around the output of each command (OSC 133), which terminals
+do not show. `processes.shellscript` says how commands and their statuses get in and out.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from sidecar.dispatch import INLINE_BYTES
 from sidecar.errors import CallError, Code, Invalid, Started
 from sidecar.hands.interface import Base, Limits, Program, Terminal
 from sidecar.processes.commandoutput import CommandOutput
-from sidecar.processes.process import Process
-from sidecar.processes.record import Spec
+from sidecar.processes.process import KILL_SLACK, Process
+from sidecar.processes.record import Spec, describe
 from sidecar.processes.shellscript import OPENING, PROGRAM
 from sidecar.processes.shellsession import Outcome, ShellSession
 from sidecar.protocol.commands import ShellRun, ShellStart
 from sidecar.protocol.streams import STDOUT
 
+WORDS = 500  # bytes that are told of what a shell said which did not start
 CWD_BYTES = 8192  # of a working directory that are told: what a path may have in arguments
 SMALL = INLINE_BYTES - CWD_BYTES - 2048  # bytes of output that stand in the result
 
@@ -35,6 +37,8 @@ async def start(ctx: CallContext, arguments: ShellStart) -> dict[str, Any]:
     processes.adopt_supervision(process)
     try:
         ready = await _session_of(process, ctx).greet(OPENING)
+    except CallError:
+        raise await _failed(process) from None
     except BaseException:
         with anyio.CancelScope(shield=True):
             await process.kill(grace=0)
@@ -98,6 +102,20 @@ def _session_of(process: Process, ctx: CallContext) -> ShellSession:
     if process.session is None:
         process.session = ShellSession(process, process.control, ctx.means.clock)
     return process.session
+
+
+async def _failed(process: Process) -> CallError:
+    """A shell that never answered has at least left some words, where it has not ended."""
+    await process.kill(grace=0)
+    with anyio.move_on_after(KILL_SLACK):
+        await process.settled()
+    words = (await process.outputs[STDOUT].spool.read(0, WORDS)).data
+    return CallError(
+        Code.UNSUPPORTED,
+        "the shell did not come to its prompt: " + words.decode(errors="replace").strip(),
+        started=Started.YES,
+        **({} if process.ended is None else describe(process.ended)),
+    )
 
 
 def _program_of(arguments: ShellStart) -> Program:

@@ -7,24 +7,26 @@ import re
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from servedhands import reach
+from servedhands import reach, serve
 from stack import until
 
 from sidecar.clock import SystemClock
 from sidecar.errors import CallError, Code
 from sidecar.hands.interface import Hands, Program, Target, Terminal
 from sidecar.hands.local import LocalHands
+from sidecar.hands.remote import SocketHands
 from sidecar.processes import shellsession
 from sidecar.processes.commandoutput import CommandOutput
+from sidecar.processes.process import Process
 from sidecar.processes.record import Spec
-from sidecar.processes.shellscript import OPENING, PROGRAM
+from sidecar.processes.shellscript import OPENING, PROGRAM, Ready
 from sidecar.processes.shellsession import Outcome, ShellSession
 from sidecar.processes.table import Processes
 
@@ -54,8 +56,9 @@ class Ran:
 class Shell:
     """A shell session, with each command's output gathered."""
 
-    def __init__(self, session: ShellSession) -> None:
+    def __init__(self, session: ShellSession, ready: Ready) -> None:
         self.session = session
+        self.ready = ready
         self.process = session.process
         self.nonces: list[str] = []
 
@@ -113,23 +116,43 @@ async def shell(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     workspace.mkdir()
     state = tmp_path / "state"
     state.mkdir()
-    program = Program(argv=SHELLS[name], terminal=Terminal(plain=True), control=True)
-    clock = SystemClock()
     async with LocalHands.open_root(str(workspace)) as local, AsyncExitStack() as stack:
         hands: Hands = local
         if name == "served":
             hands = await stack.enter_async_context(reach(local, tmp_path / "hands.sock"))
-        processes = Processes(hands, clock, state_folder=state, emit=lambda *_, **__: 0)
+        processes = Processes(hands, SystemClock(), state_folder=state, emit=_emit)
         await stack.enter_async_context(processes.running())
-        process = await processes.start(Spec(program), id=KEY, owner=None)
+        process = await processes.start(Spec(shell_program(name)), id=KEY, owner=None)
         processes.adopt_supervision(process)
-        assert process.control is not None
-        session = ShellSession(process, process.control, clock)
-        ready = await session.greet(OPENING)
-        assert ready.shell == ("sh" if name in ("sh", "ash") else "bash")
-        yield Shell(session)
+        shell = await session_in(process, OPENING)
+        assert shell.ready.shell == ("sh" if name in ("sh", "ash") else "bash")
+        yield shell
         await process.kill(grace=0)
         await process.settled()
+
+
+def shell_program(name: str) -> Program:
+    return Program(argv=SHELLS[name], terminal=Terminal(plain=True), control=True)
+
+
+async def session_in(process: Process, opening: bytes = b"") -> Shell:
+    assert process.control is not None
+    session = ShellSession(process, process.control, SystemClock())
+    return Shell(session, await session.greet(opening))
+
+
+@asynccontextmanager
+async def core(path: Path, folder: Path) -> AsyncIterator[Processes]:
+    """A core whose hands is at `path`."""
+    async with SocketHands.open_socket(str(path)) as hands:
+        await hands.stat(".")  # connected
+        processes = Processes(hands, SystemClock(), state_folder=folder, emit=_emit)
+        async with processes.running():
+            yield processes
+
+
+def _emit(name: str, data: Any, *, call: bytes | None = None) -> int:
+    return 0
 
 
 # What lives on --------------------------------------------------------------------------------
@@ -546,3 +569,27 @@ async def test_a_signal_from_elsewhere_ends_a_command_as_well(shell: Shell) -> N
         group.start_soon(interrupt)
         assert (await shell.run("sleep 100")).status == 130
     assert living(shell) == []
+
+
+# Another core ---------------------------------------------------------------------------------
+
+
+async def test_a_shell_outlives_the_core_that_started_it(tmp_path: Path) -> None:
+    """Hands keeps it, and the next core goes on with it, without the words of the first."""
+    path = tmp_path / "hands.sock"
+    async with LocalHands.open_root(str(tmp_path)) as local, serve(local, path):
+        async with core(path, tmp_path) as processes:
+            process = await processes.start(Spec(shell_program("bash")), id=KEY, owner=None)
+            processes.adopt_supervision(process)
+            first = await session_in(process, OPENING)
+            await first.run("kept=1; cd /usr; exec 2>/dev/null")
+            before = process.outputs[1].size
+        async with core(path, tmp_path) as processes:
+            await processes.adopt_known()
+            second = await session_in(processes.find(KEY))
+            ran = await second.run("echo $kept")
+            assert (ran.output, ran.cwd) == (b"1\n", "/usr")
+            assert second.process.is_adopted
+            assert before > 0
+            await second.process.kill(grace=0)
+            await second.process.settled()

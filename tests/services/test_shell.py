@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -119,7 +120,7 @@ async def test_leaving_the_block_ends_the_shell_and_what_it_left_running(run: Ru
         async with run.shell() as shell:
             await shell.run(f"setsid sleep {word} & sleep {word} &")
             await until(lambda: len(alive_with(word)) == 2)
-        assert alive_with(word) == []
+        assert alive_with(word) == []  # and nobody waited for the shell, which ignores TERM
         assert not Path(f"/proc/{shell.process.pid}").exists()
         await shell.close()
 
@@ -133,6 +134,12 @@ async def test_a_killed_shell_ends_the_command_that_runs(shell: ShellSession) ->
         group.start_soon(kill)
         done = await shell.run("echo begun; sleep 100")
     assert (done.output, done.status, done.signal, done.ended) == (b"begun\n", None, 9, True)
+
+
+async def test_a_shell_at_its_prompt_does_not_wait_for_the_grace(shell: ShellSession) -> None:
+    with anyio.fail_after(5):
+        ended = await shell.process.kill(grace=30)
+    assert ended.signal == signal.SIGHUP
 
 
 async def test_a_shell_that_ends_itself_is_told(shell: ShellSession) -> None:
@@ -228,6 +235,21 @@ async def test_a_shell_that_cannot_start_says_so(run: Run) -> None:
             await run.call("shell.start", options)
         assert caught.value.code in (Code.NOT_FOUND, Code.OUTSIDE)
         assert caught.value.started is Started.NO
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(files=3), pytest.param(Limits(files=5), marks=pytest.mark.slow)],
+)
+async def test_a_shell_that_does_not_come_to_its_prompt_says_why(run: Run, limits: Limits) -> None:
+    with pytest.raises(CallError) as caught:
+        async with run.shell(limits=limits):
+            raise AssertionError("it did start")
+    error = caught.value
+    assert (error.code, error.started) == (Code.UNSUPPORTED, Started.YES)
+    assert error.details["status"] or error.details["signal"]
+    assert error.message.startswith("the shell did not come to its prompt: ")
+    assert all(not one.is_alive for one in await run.processes())
 
 
 # In the long run ------------------------------------------------------------------------------
