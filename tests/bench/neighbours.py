@@ -1,7 +1,8 @@
 """What the programs that a sidecar runs do to the sidecar itself, when they behave badly.
 
-Each is bounded so that the machine outlives it: loops that fork one at a time, a limit for what
-eats memory. Hub and controller share the machine with them here, which they do not in a sandbox.
+Each is bounded so that the machine outlives it, even with a sidecar that reaps and kills nothing:
+loops end with the one who started them, and where there are many processes; what eats memory has
+a limit. Hub and controller share the machine with them here, which they do not in a sandbox.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from tests.bench.measure import MIB, Scale, ms, percentile, probe
 from tests.bench.report import Row, at_most
 from tests.bench.stage import Stage
 
-FORKS = "while :; do (/bin/true &); done"  # each child is an orphan at once
+CROWD = 4000  # threads of the machine, with zombies (proc(5), loadavg)
+LASTS = "[ -d /proc/$PPID ]"  # the sidecar; asked without a process
+ROOM = f"read -r _ _ _ tasks _ </proc/loadavg && [ ${{tasks#*/}} -lt {CROWD} ]"
+FORKS = f"while {LASTS} && {ROOM}; do (/bin/true &); done"  # each child is an orphan at once
 AT_ONCE = 4  # twice the cores of the machine that the goals are for
 SETTLE = 0.3  # seconds until a neighbour does what it does
 
@@ -38,10 +42,12 @@ class Neighbour:
 NEIGHBOURS = (
     Neighbour("nothing", "sleep 600"),
     Neighbour("output without end", "cat /dev/zero"),
-    Neighbour("lines without end", "while :; do echo line; echo line >&2; done"),
+    Neighbour("lines without end", f"while {LASTS}; do echo line; echo line >&2; done"),
     Neighbour("forks without end", _several(FORKS)),
-    Neighbour("memory without end", "while :; do tail /dev/zero; done", {"memory": 1024 * MIB}),
-    Neighbour("work without end", _several("while :; do :; done")),
+    Neighbour(
+        "memory without end", f"while {LASTS}; do tail /dev/zero; done", {"memory": 1024 * MIB}
+    ),
+    Neighbour("work without end", _several(f"while {LASTS}; do :; done")),
 )
 
 
@@ -73,5 +79,8 @@ async def _running(here: Stage, neighbour: Neighbour) -> AsyncIterator[None]:
     started = await here.run.call("exec.start", arguments)
     try:
         yield
+        listed = (await here.run.call("exec.list"))["processes"]
+        [state] = [entry["state"] for entry in listed if entry["exec"] == started["exec"]]
+        assert state == "running", f"{neighbour.what}: it has ended, so nothing was measured"
     finally:
         await here.run.call("exec.kill", {"exec": started["exec"], "grace": 0.0})
