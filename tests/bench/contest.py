@@ -15,14 +15,16 @@ from pathlib import Path
 
 from sidecar.hands.interface import Terminal
 from tests.bench import peer
-from tests.bench.contestants import Floor, Library, Takes, Through, Within, within
+from tests.bench.contestants import Floor, Library, Takes, Through, Within, apart, within
 from tests.bench.measure import MIB, Scale, interleave, ms, percentile, rate, ratio
 from tests.bench.report import Goal, Row, at_most
 from tests.bench.stage import hub_process, stage
 
 TRUE = ["/bin/true"]
 BLOCK = MIB  # bytes; what programs print is this block over and over
-FLOOR, LIBRARY, INSIDE, WHOLE = "bare spawn", "subprocess.run", "hands inside", "exec.run"
+FLOOR, LIBRARY = "bare spawn", "subprocess.run"
+INSIDE, APART = "hands inside", "hands apart"
+WHOLE, WHOLE_APART = "exec.run", "exec.run, hands apart"
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Field:
 
     floor: Floor
     inside: Within
+    apart: Within
     whole: Through
     all: dict[str, Takes]
     block: Path  # a file of `BLOCK` bytes, which any encoding leaves as they are
@@ -49,18 +52,23 @@ async def _field(scale: Scale) -> AsyncIterator[Field]:
         floor = Floor()
         inside = await exits.enter_async_context(within(folder))
         hub = await exits.enter_async_context(hub_process())
+        beyond = await exits.enter_async_context(apart(folder))
         whole = Through(await exits.enter_async_context(stage(hub)))
+        both = stage(hub, run="bench-apart", is_apart=True)
+        whole_apart = Through(await exits.enter_async_context(both))
         everyone: dict[str, Takes] = {
             FLOOR: floor.seconds,
             LIBRARY: Library().seconds,
             INSIDE: inside.seconds,
+            APART: beyond.seconds,
             WHOLE: whole.seconds,
+            WHOLE_APART: whole_apart.seconds,
         }
         python = await peer.installed(may_install=scale.may_install)
         if python is not None:
             rival = await exits.enter_async_context(peer.peer(python))
             everyone[peer.NAME] = rival.seconds
-        yield Field(floor, inside, whole, everyone, block)
+        yield Field(floor, inside, beyond, whole, everyone, block)
 
 
 async def programs(scale: Scale) -> list[Row]:
@@ -93,10 +101,15 @@ async def _first_byte(field: Field, scale: Scale) -> list[Row]:
             FLOOR: field.floor.first_byte,
             INSIDE: field.inside.first_byte,
             "a terminal inside": partial(field.inside.first_byte, Terminal()),
+            APART: field.apart.first_byte,
+            "a terminal apart": partial(field.apart.first_byte, Terminal()),
             WHOLE: field.whole.first_byte,
         },
     )
-    goals = {("a terminal inside", INSIDE): at_most(1.15)}
+    goals = {
+        ("a terminal inside", INSIDE): at_most(1.15),
+        ("a terminal apart", APART): at_most(1.15),
+    }
     return _compare("first byte of echo", found, _tail, goals)
 
 

@@ -12,21 +12,24 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import anyio
 import anyio.to_thread
+from anyio import CapacityLimiter
 
 from sidecar.clock import SystemClock
 from sidecar.hands.interface import Hands, Program, Running, Terminal
 from sidecar.hands.local import LocalHands
+from sidecar.hands.remote import SocketHands
 from sidecar.identity import new_id
 from sidecar.pipes import PipeReader
 from sidecar.protocol.spool import OnFull
 from sidecar.spool import Spool, SpoolBudget
 from tests.bench.measure import seconds
-from tests.bench.stage import Stage
+from tests.bench.stage import PATIENCE, Stage, hands_process
 
 ECHO = ["/bin/echo", "x"]
 READ = 256 * 1024  # bytes, as the sidecar reads pipes
@@ -106,9 +109,11 @@ class Library(Contestant):
 
     async def seconds(self, argv: list[str], *, printed: int, times: int = 1) -> float:
         async def together() -> None:
+            limiter = CapacityLimiter(times)  # the default one allows 40 threads
             async with anyio.create_task_group() as group:
                 for _ in range(times):
-                    group.start_soon(anyio.to_thread.run_sync, self._run, argv, printed)
+                    work = partial(anyio.to_thread.run_sync, self._run, argv, printed)
+                    group.start_soon(partial(work, limiter=limiter))
 
         if times == 1:
             return await super().seconds(argv, printed=printed)
@@ -129,7 +134,9 @@ class Within(Contestant):
     async def once(self, argv: list[str], printed: int) -> None:
         async with self._running(Program(argv=argv)) as (key, running):
             spool = Spool(self._folder, SystemClock(), SpoolBudget(), on_full=OnFull.DROP)
-            reader = PipeReader(running.stdout, spool, on_data=_nothing, on_full=_nothing)
+            reader = PipeReader(
+                running.stdout, spool, on_data=_nothing, on_full=_nothing, io=self._hands.pipe_io
+            )
             reader.listen()
             ended = await self._hands.wait(key)
             reader.flush()
@@ -142,7 +149,7 @@ class Within(Contestant):
         began = time.perf_counter()
         async with self._running(Program(argv=ECHO, terminal=terminal)) as (key, running):
             await anyio.wait_readable(running.stdout)
-            assert os.read(running.stdout, 1) == b"x"
+            assert self._hands.pipe_io.read(running.stdout, 1) == b"x"
             taken = time.perf_counter() - began
             await self._hands.wait(key)
             os.close(running.stdout)
@@ -198,3 +205,13 @@ async def within(folder: Path) -> AsyncIterator[Within]:
     """Hands in this process."""
     async with LocalHands.open_root(str(folder)) as hands:
         yield Within(hands, folder)
+
+
+@asynccontextmanager
+async def apart(folder: Path) -> AsyncIterator[Within]:
+    """Hands in a process of its own, behind a socket."""
+    with hands_process(folder, folder / "apart.sock"):
+        async with SocketHands.open_socket(str(folder / "apart.sock")) as hands:
+            with anyio.fail_after(PATIENCE):
+                await hands.stat(".")  # connected
+            yield Within(hands, folder)

@@ -29,7 +29,9 @@ async def main(port: int, token: str) -> None:
         answers = await asyncio.gather(*[runtime.execute(command) for _ in range(order["times"])])
         took = time.perf_counter() - began
         assert all(answer.exit_code == 0 for answer in answers), answers[0]
-        print(json.dumps({"seconds": took, "printed": len(answers[0].stdout)}), flush=True)
+        printed = {len(answer.stdout) for answer in answers}
+        assert len(printed) == 1, printed
+        print(json.dumps({"seconds": took, "printed": printed.pop()}), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,14 +132,36 @@ def sidecar_environment(hub: HubAt, folder: Path, run: str, codec: str) -> dict[
     }
 
 
+@contextmanager
+def hands_process(workspace: Path, socket: Path) -> Iterator[int]:
+    """`sidecar hands` at `socket`, as soon as it listens; its process id."""
+    arguments = ("--socket", str(socket), "--workspace", str(workspace))
+    with process("-m", "sidecar", "hands", *arguments, "--log-level", "warning") as child:
+        end = time.monotonic() + PATIENCE
+        while not socket.exists():
+            if child.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"process {child.pid} does not listen at {socket}")
+            time.sleep(0.01)
+        yield child.pid
+
+
 @asynccontextmanager
 async def stage(
-    hub: HubAt, *, codec: str = "protobuf", run: str = RUN, program: tuple[str, ...] = SIDECAR
+    hub: HubAt,
+    *,
+    codec: str = "protobuf",
+    run: str = RUN,
+    program: tuple[str, ...] = SIDECAR,
+    is_apart: bool = False,
 ) -> AsyncIterator[Stage]:
-    """A sidecar process on `hub`, and a controller in this process that is attached to it."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    """A sidecar process on `hub`, and a controller in this process that is attached to it. If it
+    `is_apart`, its hands are a process of their own."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as exits:
         folder = Path(name)
         environment = sidecar_environment(hub, folder, run, codec)
+        if is_apart:
+            environment["SIDECAR_HANDS"] = str(folder / "hands.sock")
+            exits.enter_context(hands_process(folder / "workspace", folder / "hands.sock"))
         url = hub.client_url(controller_grant(run, [run]))
         with process(*program, environment=environment) as child:
             async with Controller.connect(url, controller=run, json=codec == "json") as controller:
