@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from sidecar.errors import CallError, Code
@@ -56,6 +57,7 @@ async def hands(folder: Path, root: Path) -> AsyncIterator[LocalHands]:
 async def test_kill_ends_what_left_no_trace(hands: LocalHands, folder: Path) -> None:
     running = await hands.spawn(Program(argv=[sys.executable, "-c", GONE]), key=KEY)
     assert (await hands.wait(KEY)).status == 0
+    await anyio.wait_readable(running.stdout)
     gone = int(os.read(running.stdout, 100))
     [inside] = [path for path in folder.iterdir() if path.is_dir()]
     assert (inside / "cgroup.procs").read_text() == f"{gone}\n"
@@ -86,6 +88,7 @@ async def test_a_closed_hands_ends_what_was_left(root: Path, folder: Path) -> No
     async with LocalHands.open_root(str(root), adopt=True, cgroup=str(folder)) as hands:
         running = await hands.spawn(Program(argv=[sys.executable, "-c", GONE]), key=KEY)
         await hands.wait(KEY)
+        await anyio.wait_readable(running.stdout)
         gone = int(os.read(running.stdout, 100))
         for pipe in (running.stdout, running.stderr):
             os.close(pipe or -1)
