@@ -1,7 +1,7 @@
 """Is a descriptor that somebody gave us what it should be?
 
 Core gets descriptors from hands, which it does not trust. The kernel is asked, in ways that no
-file system of the agent's can hold up: F_GETPIPE_SZ and SO_DOMAIN look at the descriptor
+file system of the agent's can hold up: F_GETPIPE_SZ and SO_TYPE look at the descriptor
 alone, and fstat(2) of another user's FUSE file is refused without asking him (kernel
 documentation, filesystems/fuse: "allow_other"). Only close(2) may wait, for a flush, so what
 is refused is closed in a thread of its own.
@@ -24,36 +24,42 @@ MAX_WAITING = 64  # descriptors to be closed; only a file system that hangs make
 
 def check_file(descriptor: int, *, writable: bool = False) -> None:
     """A regular file that may be read, or read and written. Raises `ProtocolError`."""
-    try:
-        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-    except OSError as error:
-        raise ProtocolError(f"a file that cannot be looked at: {error.strerror}") from None
-    access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
-    if not is_file or access not in ((os.O_RDWR,) if writable else (os.O_RDONLY, os.O_RDWR)):
+    allowed = (os.O_RDWR,) if writable else (os.O_RDONLY, os.O_RDWR)
+    if not stat.S_ISREG(_mode(descriptor)) or _access(descriptor) not in allowed:
         raise ProtocolError("a descriptor that is no regular file, where one was expected")
 
 
 def check_pipe(descriptor: int, *, writable: bool) -> None:
     """One end of a pipe. Raises `ProtocolError`."""
-    access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
     try:
         fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
     except OSError:
         raise ProtocolError("a descriptor that is no pipe, where one was expected") from None
-    if access != (os.O_WRONLY if writable else os.O_RDONLY):
+    if _access(descriptor) != (os.O_WRONLY if writable else os.O_RDONLY):
         raise ProtocolError("the wrong end of a pipe")
 
 
 def check_socket(descriptor: int) -> None:
     """A Unix stream socket. Raises `ProtocolError`."""
-    # Not `socket.socket(fileno=...)`, which would own it; the kernel knows what it is.
+    if stat.S_ISSOCK(_mode(descriptor)):
+        found = socket.socket(fileno=descriptor)  # which asks the kernel what it is
+        kind = found.family, found.type
+        found.detach()
+        if kind == (socket.AF_UNIX, socket.SOCK_STREAM):
+            return
+    raise ProtocolError("a descriptor that is no stream socket, where one was expected")
+
+
+def _mode(descriptor: int) -> int:
     try:
-        found = socket.socket(fileno=os.dup(descriptor))
-    except OSError:
-        raise ProtocolError("a descriptor that is no socket, where one was expected") from None
-    with found:
-        if (found.family, found.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
-            raise ProtocolError("a socket of another kind than was expected")
+        return os.fstat(descriptor).st_mode
+    except OSError as error:
+        raise ProtocolError(f"a file that cannot be looked at: {error.strerror}") from None
+
+
+def _access(descriptor: int) -> int:
+    """O_RDONLY, O_WRONLY or O_RDWR; of one that allows nothing (O_PATH) none of these."""
+    return fcntl.fcntl(descriptor, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH)
 
 
 def are_many_waiting() -> bool:
