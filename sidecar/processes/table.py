@@ -149,8 +149,10 @@ class Processes:
         with anyio.move_on_after(LOOK_TIME), suppress(CallError):
             alive = await self._hands.survivors()
         over = sum(1 for one in self._all.values() if not one.running) - PROGRAMS_KEPT
-        for process in victims(self._all.values(), alive)[: max(0, over)]:
+        gone = victims(self._all.values(), alive)[: max(0, over)]
+        for process in gone:  # at once: others trim and make room, too
             self._drop(process)
+        for process in gone:
             await self._forget(process)
 
     def _make_room(self, size: int) -> None:

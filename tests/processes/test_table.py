@@ -43,6 +43,19 @@ async def test_ended_programs_are_kept_up_to_a_bound_and_then_named_as_forgotten
         bench.table.find(programs[0].id)
 
 
+async def test_programs_that_end_together_are_forgotten_once_each(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "PROGRAMS_KEPT", 0)
+    monkeypatch.setattr(module, "TRIM_EVERY", 1)
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(bench.run, "true")
+    await until(lambda: len(bench.hands.forgotten) == 20)
+    assert len(set(bench.hands.forgotten)) == 20
+    assert caplog.messages == []
+
+
 async def test_one_with_survivors_or_readers_stays_while_others_can_go(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ class Reach:
         return await self._hands.survivors()
 
     async def forget(self, key: bytes) -> None:
+        await anyio.sleep(0.005)  # there and back
         self.forgotten.append(key)
         await self._hands.forget(key)
 
