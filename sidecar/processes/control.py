@@ -52,16 +52,16 @@ class Control:
 
     async def _wait(
         self,
-        socket: socket.socket,
+        own: socket.socket,
         add: Callable[[socket.socket, Callable[[], None]], None],
         remove: Callable[[socket.socket], bool],
     ) -> None:
-        add(socket, self._ready.ring)
+        add(own, self._ready.ring)
         try:
             await self._ready.wait()
         finally:
             if self._socket is not None:  # else `close` did so, and the number may be another's
-                remove(socket)
+                remove(own)
 
     def close(self) -> None:
         """Whoever sends or receives comes to an end. Harmless when repeated."""

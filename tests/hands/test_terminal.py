@@ -87,6 +87,19 @@ async def test_our_ends_do_not_block_and_are_not_inherited(start: Start) -> None
         assert not os.get_inheritable(descriptor)
 
 
+async def test_a_plain_terminal_passes_everything_and_echoes_nothing(start: Start) -> None:
+    plain = Terminal(24, 80, plain=True)
+    running, _ = await start("sh", "-c", "printf 'a\\n'; read x; echo $x", terminal=plain)
+    assert running.stdin is not None
+    printed = b""
+    os.write(running.stdin, b"\x13b\n")  # Ctrl-S would stop it
+    with anyio.fail_after(5):
+        while len(printed) < 5:
+            await anyio.wait_readable(running.stdout)
+            printed += os.read(running.stdout, 100)
+    assert printed == b"a\n\x13b\n"
+
+
 async def test_a_terminal_has_its_size_from_the_start_and_can_be_resized(
     start: Start, any_hands: Hands
 ) -> None:
