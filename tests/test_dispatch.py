@@ -65,8 +65,8 @@ class Bench:
         )
         return Origin(Scope.FULL, attachment)
 
-    def install(self, handler: Handler) -> None:
-        bound = Bound("test", Effect.EXEC, wire.loads, handler)
+    def install(self, handler: Handler, *, effect: Effect = Effect.EXEC) -> None:
+        bound = Bound("test", effect, wire.loads, handler)
         self.dispatcher.install({"test": bound})
 
     def call(self, arguments: Any = None, *, id: bytes = ID, **options: Any) -> None:
@@ -321,6 +321,37 @@ async def test_streams_that_nobody_asks_for_are_given_up_after_ten_minutes(bench
     bench.dispatcher.sweep(now=deadline)
     with anyio.fail_after(5):
         await released.wait()
+    assert bench.dispatcher.next_deadline() is None
+
+
+@pytest.mark.parametrize("effect, ended", [(Effect.READ, ["cancelled"]), (Effect.EXEC, [])])
+async def test_a_call_that_only_looks_is_given_up_when_nobody_is_there(
+    effect: Effect, ended: list[str], bench: Bench
+) -> None:
+    seen: list[str] = []
+
+    async def handler(ctx: CallContext, arguments: Any) -> dict[str, Any]:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            seen.append("cancelled")
+            raise
+        return {}
+
+    bench.install(handler, effect=effect)
+    bench.call()
+    await anyio.wait_all_tasks_blocked()
+    assert bench.origin.attachment is not None
+    bench.dispatcher.attachment_ended(bench.origin.attachment)
+    bench.clock.advance(599)
+    bench.dispatcher.sweep(now=bench.clock.now())
+    await anyio.wait_all_tasks_blocked()
+    assert seen == []
+    bench.clock.advance(1)
+    bench.dispatcher.sweep(now=bench.clock.now())
+    await anyio.wait_all_tasks_blocked()
+    assert seen == ended
+    assert bench.dispatcher.open_calls == 1 - len(ended)
     assert bench.dispatcher.next_deadline() is None
 
 

@@ -16,6 +16,8 @@ from stack import RUN, Stack, open_stack, until
 
 from sidecar.client import CallError, Code, Controller, Run, Started
 from sidecar.client.processes import RemoteProcess
+from sidecar.client.sources import PushSource
+from sidecar.hands.interface import Exit
 from sidecar.protocol.names import Scope
 
 MB, MIB = 1_000_000, 1 << 20
@@ -307,6 +309,22 @@ async def test_input_by_a_stream_ends_with_it_and_not_with_a_writer_who_left(run
         assert (await program.wait()).status == 0
 
 
+async def test_a_stream_of_input_that_is_broken_off_is_no_end_of_input(run: Run) -> None:
+    arguments = {"argv": ["cat"], "stdin": "stream"}
+    async with run.open("exec.run", arguments) as call:
+        source = PushSource()
+        sender = run.send(call, 0, source)
+        await source.push(b"never all of it")
+        remote = RemoteProcess(run, call.id)
+        await printed(remote, 15)
+        sender.fail(CallError(Code.CANCELLED, "the writer has left"))
+        await remote.input(b", and the rest")
+        await printed(remote, 29)
+        await remote.input(b"", end=True)
+        assert (await call.wait())["status"] == 0
+    assert await everything(remote) == b"never all of it, and the rest"
+
+
 async def test_ten_megabytes_go_through_a_program_that_was_attached_to(run: Run) -> None:
     remote = await run.start(["sha256sum"], stdin=True)
     chunk = os.urandom(MB)
@@ -403,6 +421,26 @@ async def test_signals_go_by_name_or_number(name: str | int, run: Run) -> None:
 
 
 # Who may what ------------------------------------------------------------------------------
+
+
+async def test_an_end_that_nobody_observed_is_told_with_what_was_printed(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+        hands = stack.sidecar.means.hands
+
+        async def wait(key: bytes) -> Exit:
+            await anyio.sleep(0.1)
+            raise CallError(Code.OUTCOME_UNKNOWN, "hands was restarted")
+
+        hands.wait = wait  # type: ignore[method-assign]
+        with pytest.raises(CallError) as caught:
+            await run.exec("echo printed; exec sleep 60")
+        error = caught.value
+        assert (error.code, error.started) == (Code.OUTCOME_UNKNOWN, Started.YES)
+        assert error.details["output"] == {1: b"printed\n", 2: b""}
+        [entry] = (await run.call("exec.list"))["processes"]
+        assert (entry["state"], entry["status"], entry["signal"]) == ("unknown", None, None)
+        assert (await run.call("exec.read", {"exec": entry["exec"]}))["data"] == b"printed\n"
 
 
 async def test_who_only_watches_reads_but_neither_writes_nor_sets_the_pace(
