@@ -132,10 +132,12 @@ class ShellSession:
             await self.process.settled()
 
     async def _send(self, data: bytes) -> bool:
-        """All of it or, if the shell reads no more, none that it could run; whether it went."""
+        """All of it; False if the shell is gone. One that reads no more is killed: nobody could
+        say what it makes of a half."""
         with anyio.move_on_after(SEND_TIME, shield=True):
             return await self._control.send(data)
-        self._control.close()  # for the shell this is the end of its input
+        with anyio.CancelScope(shield=True):
+            await self._kill()
         return False
 
     async def _hear(self, command: CommandProtocol, ask_after: float = ASK_AFTER) -> None:

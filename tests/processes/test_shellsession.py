@@ -571,6 +571,27 @@ async def test_a_signal_from_elsewhere_ends_a_command_as_well(shell: Shell) -> N
     assert living(shell) == []
 
 
+async def test_a_shell_that_reads_no_more_is_killed(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stopped, and more than its socket holds is said to it."""
+    monkeypatch.setattr(shellsession, "SEND_TIME", 0.1)
+    await shell.process.signal(signal.SIGSTOP, Target.PROGRAM)
+    ran = await shell.run(f": {'x' * 1_000_000}")
+    assert ran.outcome.exit is not None and ran.outcome.exit.signal == signal.SIGKILL
+
+
+async def test_a_shell_that_does_not_answer_takes_no_command(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shellsession, "READY_TIME", 0.1)
+    await shell.process.signal(signal.SIGSTOP, Target.PROGRAM)
+    assert shell.process.control is not None
+    with pytest.raises(CallError) as caught:
+        await ShellSession(shell.process, shell.process.control, SystemClock()).greet()
+    assert caught.value.code is Code.CONFLICT
+
+
 # Another core ---------------------------------------------------------------------------------
 
 
