@@ -56,10 +56,13 @@ class Dialer:
         return None if self._current is None or self._current.is_over else self._current
 
     async def connection(
-        self, *, patience: float = PATIENCE, started: Started = Started.NO
+        self, *, patience: float | None = None, started: Started = Started.NO
     ) -> Connection:
-        """The connection, or the one that comes within `patience` seconds. Raises `hands_away`."""
-        with anyio.move_on_after(patience):
+        """The connection, or the one that comes within `patience` seconds, by default
+        `PATIENCE`. Raises `hands_away`."""
+        if (connection := self.current) is not None:
+            return connection
+        with anyio.move_on_after(PATIENCE if patience is None else patience):
             while (connection := self.current) is None:
                 await self._changed.wait()
             return connection
