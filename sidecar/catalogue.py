@@ -18,5 +18,4 @@ def bound_commands() -> dict[str, Bound]:
     return {
         name: Bound(name, command.effect, command.parse, HANDLERS[name])
         for name, command in CATALOGUE.items()
-        if name in HANDLERS
     }

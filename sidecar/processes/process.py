@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -177,18 +178,16 @@ class Process:
     async def _feed(self, input: Input, data: bytes) -> None:
         """All input came with the call. Most fits into the pipe, and no task is needed."""
         rest = input.write_at_once(data)
-        if not rest or not input.is_open:
-            await input.close()
-            return
-
-        async def feed() -> None:
-            try:
-                await input.write(rest)
-            except Invalid:
-                return  # it wanted no more
+        if rest and input.is_open:
+            self._around.spawn(partial(self._feed_rest, input, rest))
+        elif not self.has_terminal:
             await input.close()
 
-        self._around.spawn(feed)
+    async def _feed_rest(self, input: Input, rest: bytes) -> None:
+        with suppress(Invalid):  # it wanted no more
+            await input.write(rest)
+            if not self.has_terminal:
+                await input.close()
 
     async def _observe(self) -> Exit | None:
         """Until it has ended, or a timeout has ended it."""

@@ -52,6 +52,19 @@ async def test_all_input_at_once_is_followed_by_its_end(bench: Bench) -> None:
     assert {small.id, large.id, unread.id} <= set(bench.hands.inputs_ended)
 
 
+async def test_input_for_a_terminal_is_typed_and_leaves_it_open(bench: Bench) -> None:
+    program = Program(shell="read line; echo got $line; read line; exit 7", terminal=Terminal())
+    process = await bench.table.start(
+        Spec(program, input=b"typed\n"), id=bench.new_id(), owner=None
+    )
+    bench.table.adopt_supervision(process)
+    await until(lambda: process.outputs[1].size >= len(b"typed\r\ngot typed\r\n"))
+    assert process.input is not None
+    assert process.input.is_open
+    await process.input.write(b"\n")
+    assert describe(await process.wait())["status"] == 7
+
+
 async def test_the_end_of_input_closes_the_copy_of_hands_too(bench: Bench) -> None:
     process = await bench.start("cat", stdin=True)
     assert process.input is not None
