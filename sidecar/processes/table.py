@@ -123,11 +123,14 @@ class Processes:
         self._around.hands_back.ring()
 
     async def _take_up(self, known: Known) -> None:
+        self._starting.add(known.key)  # hands may leave and come back meanwhile
         try:
             running = await self._hands.take(known.key)
         except CallError as error:
             log.warning("program %s cannot be taken up: %s", show(known.key), error)
             return
+        finally:
+            self._starting.remove(known.key)
         program = Program(terminal=Terminal() if known.has_terminal else None)
         process = Process(
             known.key, Spec(program), running, self._around, owner=None, is_adopted=True

@@ -150,6 +150,23 @@ def _copies(pid: int) -> list[int]:
     return found
 
 
+async def test_a_program_is_taken_up_once_however_often_hands_comes_back(bench: Bench) -> None:
+    process = await bench.start("exec sleep 60")
+    async with open_other(bench) as other:
+        out, err = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+        running = Running(process.pid, process.start_time, None, out[0], err[0])
+        bench.hands.takeable[process.id] = running
+        async with anyio.create_task_group() as group:
+            group.start_soon(other.table.adopt_known)
+            group.start_soon(other.table.adopt_known)
+        await other.table.adopt_known()
+        assert [one.id for one in other.table.all()] == [process.id]
+        assert len(other.named("exec.adopted")) == 1
+    for fd in (out[1], err[1]):
+        os.close(fd)
+    await process.kill(0)
+
+
 async def test_a_program_that_cannot_be_taken_up_is_left_to_hands(bench: Bench) -> None:
     process = await bench.start("exec sleep 60")
     async with open_other(bench) as other:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from sidecar.clock import SystemClock
 from sidecar.errors import CallError, Code
@@ -68,6 +69,7 @@ class Reach:
         return await self._hands.known()
 
     async def take(self, key: bytes) -> Running:
+        await anyio.lowlevel.checkpoint()
         if key not in self.takeable:
             raise CallError(Code.NOT_FOUND, "no program of this key is known")
         return self.takeable.pop(key)
