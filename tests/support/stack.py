@@ -7,6 +7,7 @@ Sockets, programs and files are real. `Stack.hub` has the faults (`drop`, `forge
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -30,6 +31,7 @@ from sidecar.settings import Settings
 RUN = "demo"
 PATIENCE = 10.0  # seconds until a test that waits for something has failed
 ROOT = Path(sidecar.__path__[0]).parent
+HANDS = ("-m", "sidecar", "hands")
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -132,7 +134,24 @@ class Stack:
             SIDECAR_TOKEN=settings.token,
             SIDECAR_WORKSPACE=settings.workspace,
             SIDECAR_STATE=settings.state,
+            SIDECAR_HANDS=settings.hands,
         )
+
+    async def start_hands_process(
+        self, path: Path, *, prefix: Sequence[str] = (), program: Sequence[str] = HANDS
+    ) -> subprocess.Popen[bytes]:
+        """`sidecar hands` as a program, which listens."""
+        self.workspace.mkdir(exist_ok=True)
+        where = ("--socket", str(path), "--workspace", str(self.workspace))
+        child = self.start_child(*program, *where, prefix=prefix)
+        await until(lambda: is_listening(path) or child.poll() is not None)
+        assert child.returncode is None
+        return child
+
+
+def is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _end_child(child: subprocess.Popen[bytes]) -> None:
