@@ -75,18 +75,17 @@ class FakeHands:
     @asynccontextmanager
     async def at(self, path: Path) -> AsyncIterator[FakeHands]:
         """In the block it listens at `path`."""
-        listener = listen(path)
-        listener.setblocking(False)
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._accept, listener)
-            try:
-                yield self
-            finally:
-                group.cancel_scope.cancel()
-                listener.close()
-                for link in self.links:
-                    link.end("over")
-                os.unlink(path)
+        with listen(path) as listener:
+            listener.setblocking(False)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._accept, listener)
+                try:
+                    yield self
+                finally:
+                    group.cancel_scope.cancel()
+                    for link in self.links:
+                        link.end("over")
+        os.unlink(path)
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
