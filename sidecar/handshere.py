@@ -14,5 +14,7 @@ async def open_hands(parts: Parts, stack: AsyncExitStack) -> tuple[Hands, None]:
     """Hands on the workspace, closed with `stack`; nothing has to be run for it."""
     settings = parts.settings
     environment: Environment = "inherited" if settings.environment == "inherited" else "clean"
-    opened = LocalHands.open_root(settings.workspace, environment=environment, adopt=True)
+    opened = LocalHands.open_root(
+        settings.workspace, environment=environment, cgroup=settings.cgroup or None, adopt=True
+    )
     return await stack.enter_async_context(opened), None

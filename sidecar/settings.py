@@ -54,6 +54,11 @@ class Settings:
         " less SIDECAR_*).",
         "clean",
     )
+    cgroup: str = knob(
+        "A cgroup v2 folder that was delegated to us: each program gets one of its own in it, and"
+        " nothing escapes a kill. Costs each program 85 µs. Empty: without.",
+        "",
+    )
     subprotocol: str = knob("protobuf or json: Web PubSub's reliable subprotocols.", "protobuf")
     generation: int = knob("How many starts of this run came before; with a token file.", 1)
     drain: float = knob("How long SIGTERM waits for unacknowledged messages.", 20.0, unit="s")
@@ -155,9 +160,12 @@ def _problems(settings: Settings) -> list[str]:
         problems.append(f"SIDECAR_DRAIN is {settings.drain}: seconds, 0 or more")
     if len(os.fsencode(settings.hands)) > SOCKET_PATH_BYTES:
         problems.append(f"SIDECAR_HANDS is longer than {SOCKET_PATH_BYTES} bytes, as no socket is")
-    if not settings.hands and not os.path.isdir(
-        settings.workspace
-    ):  # False, too, where we may not look
+    if settings.cgroup and not os.access(f"{settings.cgroup}/cgroup.procs", os.W_OK):
+        problems.append(
+            f"SIDECAR_CGROUP is {settings.cgroup!r}: no cgroup v2 folder that we may write to"
+        )
+    # `isdir` says no, too, where we may not look.
+    if not settings.hands and not os.path.isdir(settings.workspace):
         problems.append(
             f"SIDECAR_WORKSPACE is {settings.workspace!r}: not a folder; make it or name another"
         )

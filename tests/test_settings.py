@@ -42,6 +42,8 @@ MISTAKES = [
     ({"SIDECAR_SUBPROTOCOL": "xml"}, "protobuf or json"),
     ({"SIDECAR_LOG_LEVEL": "loud"}, "SIDECAR_LOG_LEVEL"),
     ({"SIDECAR_WORKSPACE": "/no/such/folder"}, "not a folder"),
+    ({"SIDECAR_CGROUP": "/no/such/folder"}, "no cgroup v2 folder that we may write to"),
+    ({"SIDECAR_HANDS": "/" + 107 * "h"}, "SIDECAR_HANDS is longer than 107 bytes"),
     ({"SIDECAR_WORKSPCE": "/tmp"}, "SIDECAR_WORKSPCE is not a setting"),
 ]
 

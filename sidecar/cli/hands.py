@@ -57,6 +57,9 @@ Flags:
   --core-uid UID
         Who may connect, besides root; may be repeated. Default: our own user. The socket's
         file is open to everybody then, and the kernel is asked who calls (SO_PEERCRED).
+  --cgroup DIR
+        A cgroup v2 folder that was delegated to us: each program gets one of its own in it, and
+        nothing escapes a kill. Costs each program 85 µs. [SIDECAR_CGROUP, default none]
   --log-level LEVEL
         debug, info, warning or error. [SIDECAR_LOG_LEVEL, default info]
 
@@ -75,6 +78,7 @@ class Arguments:
     socket: str = ""
     workspace: str = "."
     environment: str = "clean"
+    cgroup: str = ""
     log_level: str = "info"
     core_uids: list[int] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
@@ -131,6 +135,7 @@ _VARIABLES = {
     "socket": "SIDECAR_HANDS",
     "workspace": "SIDECAR_WORKSPACE",
     "environment": "SIDECAR_ENVIRONMENT",
+    "cgroup": "SIDECAR_CGROUP",
     "log_level": "SIDECAR_LOG_LEVEL",
 }
 
@@ -166,7 +171,13 @@ def _serve(parsed: Arguments) -> int:
     environment: Literal["clean", "inherited"] = (
         "inherited" if parsed.environment == "inherited" else "clean"
     )
-    options = Options(parsed.workspace, environment, parsed.core_uids, parsed.command)
+    options = Options(
+        workspace=parsed.workspace,
+        environment=environment,
+        core_uids=parsed.core_uids,
+        command=parsed.command,
+        cgroup=parsed.cgroup or None,
+    )
     try:
         # Others could not open a file that is ours alone; the server asks who they are.
         with listening(parsed.socket, mode=0o666 if parsed.core_uids else 0o600) as listener:
@@ -176,7 +187,7 @@ def _serve(parsed: Arguments) -> int:
     except Unusable as error:
         return _fail(EX_NOPERM, str(error))
     except CallError as error:
-        return _fail(EX_CONFIG, f"--workspace: {error.message}")
+        return _fail(EX_CONFIG, error.message)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception:

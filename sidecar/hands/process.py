@@ -36,6 +36,7 @@ class Options:
     workspace: str
     environment: Environment = "clean"
     core_uids: Sequence[int] = ()
+    cgroup: str | None = None
     command: Sequence[str] = ()
 
 
@@ -48,8 +49,10 @@ def drop_tokens() -> None:
 
 async def run(options: Options, listener: socket.socket) -> int:
     """Until the command ends, or without one until SIGTERM or SIGINT; the exit status. Raises
-    `CallError` for a workspace that is none."""
-    opened = LocalHands.open_root(options.workspace, environment=options.environment, adopt=True)
+    `CallError` for a workspace or a cgroup that is none."""
+    opened = LocalHands.open_root(
+        options.workspace, environment=options.environment, cgroup=options.cgroup, adopt=True
+    )
     async with opened as hands, anyio.create_task_group() as group:
         server = Server(hands, core_uids=options.core_uids)
         end = _run_command if options.command else _until_told
