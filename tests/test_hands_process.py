@@ -157,6 +157,8 @@ async def test_without_hands_nothing_is_started(stack: Stack, socket: Path) -> N
     with pytest.raises(CallError) as caught:
         await run.exec(["true"])
     assert (caught.value.code, caught.value.started) == (Code.HANDS_AWAY, Started.NO)
+    info = await run.info()
+    assert (info["hands"]["state"], "capabilities" in info) == ("away", False)
     await stack.start_hands_process(socket)
     assert (await run.exec(["true"])).status == 0
 

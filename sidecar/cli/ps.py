@@ -106,7 +106,10 @@ def command_of(info: ProcessInfo) -> str:
     if info.shell is not None:
         text = info.shell
     else:
-        text = shlex.join(os.fsdecode(word) for word in info.argv) or "(started before us)"
+        text = (
+            shlex.join(os.fsdecode(word) for word in info.argv)
+            or "(unknown: started before this sidecar)"
+        )
     line = " ".join(text.split())
     return (
         line

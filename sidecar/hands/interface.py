@@ -26,6 +26,7 @@ from typing import Protocol
 from sidecar.hands.pipeio import PipeIO
 
 Path = str | bytes
+COMMAND_BYTES = 256  # of a program's argv that `Known` has
 
 
 class FileType(enum.StrEnum):
@@ -181,6 +182,7 @@ class Known:
     start_time: int
     has_ended: bool
     has_terminal: bool
+    command: bytes = b""  # its argv, NUL between words; the first `COMMAND_BYTES` of it
 
 
 @dataclass(frozen=True, slots=True)

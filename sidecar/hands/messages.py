@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from sidecar.errors import CallError, ProtocolError
 from sidecar.hands.interface import (
+    COMMAND_BYTES,
     Base,
     Entry,
     Exit,
@@ -116,7 +117,8 @@ def exit_from(row: Any) -> Exit:
 
 
 def known_row(known: Known) -> list[Any]:
-    return [known.key, known.pid, known.start_time, known.has_ended, known.has_terminal]
+    found = known.key, known.pid, known.start_time, known.has_ended, known.has_terminal
+    return [*found, known.command]
 
 
 def known_from(rows: Any) -> list[Known]:
@@ -124,9 +126,12 @@ def known_from(rows: Any) -> list[Known]:
 
 
 def _known_from(row: Any) -> Known:
-    key, pid, start_time, has_ended, has_terminal = _fields(row, 5, "a known program")
+    key, pid, start_time, has_ended, has_terminal, command = _fields(row, 6, "a known program")
     _demand(is_bool(has_ended) and is_bool(has_terminal), "whether it ended")
-    return Known(_key(key), _uint(pid), _uint(start_time), has_ended, has_terminal)
+    _demand(isinstance(command, bytes), "its command")
+    return Known(
+        _key(key), _uint(pid), _uint(start_time), has_ended, has_terminal, command[:COMMAND_BYTES]
+    )
 
 
 def survivors_rows(survivors: Mapping[bytes, Sequence[Survivor]], most: int) -> list[Any]:

@@ -22,7 +22,17 @@ from sidecar.hands import terminal
 from sidecar.hands.cgroup import Cgroup, Cgroups
 from sidecar.hands.command import Command, command_of
 from sidecar.hands.ending import Ending
-from sidecar.hands.interface import Base, Exit, Known, Path, Program, Running, Survivor, Target
+from sidecar.hands.interface import (
+    COMMAND_BYTES,
+    Base,
+    Exit,
+    Known,
+    Path,
+    Program,
+    Running,
+    Survivor,
+    Target,
+)
 from sidecar.hands.orphans import Orphans
 from sidecar.hands.paths import Paths
 from sidecar.hands.proc import read_process
@@ -80,7 +90,9 @@ class Programs:
                 child = await self._start_in(program.cwd, command)
                 if cgroup is not None:
                     cgroup.adopt(child.pid)
-            record = Record(key, child.pid, child.start_time, cgroup=cgroup)
+            record = Record(
+                key, child.pid, child.start_time, command=_brief(command), cgroup=cgroup
+            )
             self._remember(record)
         finally:
             del self._starting[key]
@@ -145,17 +157,21 @@ class Programs:
         record = self._find(key)
         await record.ended.wait()
         if record.exit is None:
-            raise CallError(
-                Code.OUTCOME_UNKNOWN,
-                "the program ended, and its exit status was taken by somebody else",
-                started=Started.YES,
+            why = (
+                "somebody else took its exit status"
+                if record.is_child
+                else "a hands that is gone had started it, so nobody saw how"
             )
+            raise CallError(Code.OUTCOME_UNKNOWN, f"the program ended: {why}", started=Started.YES)
         return record.exit
 
     def known(self) -> list[Known]:
         """Each program, ended ones first."""
         records = (*self._ended.values(), *self._running.values())
-        return [Known(r.key, r.pid, r.start_time, r.was_reaped, r.has_terminal) for r in records]
+        return [
+            Known(r.key, r.pid, r.start_time, r.was_reaped, r.has_terminal, r.command)
+            for r in records
+        ]
 
     async def survivors(self) -> dict[bytes, list[Survivor]]:
         found = await self._ending.survivors(list(self._ended.values()))
@@ -255,3 +271,8 @@ class Programs:
         if record is None:
             raise CallError(Code.NOT_FOUND, "no program of this key is known")
         return record
+
+
+def _brief(command: Command) -> bytes:
+    """For `Known`; a core that was restarted has nothing else to show."""
+    return b"\0".join(command.argv[:COMMAND_BYTES])[:COMMAND_BYTES]

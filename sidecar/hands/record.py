@@ -24,6 +24,7 @@ class Record:
     key: bytes
     pid: int
     start_time: int
+    command: bytes = b""  # see `Known`
     is_child: bool = True  # else a hands before us started it, and somebody else reaps it
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     exit: Exit | None = None

@@ -131,7 +131,10 @@ class Processes:
             return
         finally:
             self._starting.remove(known.key)
-        program = Program(terminal=Terminal() if known.has_terminal else None)
+        program = Program(
+            argv=known.command.split(b"\0") if known.command else (),
+            terminal=Terminal() if known.has_terminal else None,
+        )
         process = Process(
             known.key, Spec(program), running, self._around, owner=None, is_adopted=True
         )

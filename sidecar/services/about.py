@@ -10,12 +10,15 @@ from sidecar.protocol.commands import Nothing, Ping
 
 
 async def info(ctx: CallContext, arguments: Nothing) -> dict[str, Any]:
-    """What this sidecar is, can do, and has done so far."""
-    capabilities = {
-        name: wire.sentence(value) if isinstance(value, str) else value  # a path may be no UTF-8
-        for name, value in (await ctx.hands.capabilities()).items()
-    }
-    return {**ctx.means.facts(), "capabilities": capabilities}
+    """What this sidecar is, can do, and has done so far. What hands can do is left out while it
+    is away, which `hands.state` says: who asks wants to know why nothing works."""
+    found = dict(ctx.means.facts())
+    if ctx.hands.status()["state"] == "connected":
+        found["capabilities"] = {
+            name: wire.sentence(value) if isinstance(value, str) else value  # maybe no UTF-8
+            for name, value in (await ctx.hands.capabilities()).items()
+        }
+    return found
 
 
 async def ping(ctx: CallContext, arguments: Ping) -> dict[str, Any]:

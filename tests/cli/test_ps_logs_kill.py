@@ -93,7 +93,7 @@ def test_an_age_has_its_two_largest_units(seconds, words) -> None:
     [
         ({"argv": ["a b", b"\xff", "c"]}, "'a b' '\udcff' c"),
         ({"argv": (), "shell": "echo one\n  echo two"}, "echo one echo two"),
-        ({"argv": ()}, "(started before us)"),
+        ({"argv": ()}, "(unknown: started before this sidecar)"),
         ({"argv": ["x"], "cut": 5}, "x\u2026"),
         ({"argv": ["x" * 100]}, "x" * 71 + "\u2026"),
     ],

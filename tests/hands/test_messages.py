@@ -74,7 +74,7 @@ def test_results_arrive_as_they_were() -> None:
     assert messages.stat_from(loads(dumps(messages.stat_row(STAT)))) == STAT
     page = Listing([Entry(b"\xff", STAT), Entry(b"b", STAT)], more=True)
     assert messages.listing_from(loads(dumps(messages.listing_row(page, 1000))), 2) == page
-    known = [Known(b"k", 1, 2, True, False)]
+    known = [Known(b"k", 1, 2, True, False, b"sh\0-c")]
     assert messages.known_from([messages.known_row(one) for one in known]) == known
     survivors = {b"k": [Survivor(1, 2, b"\xff")], b"l": []}
     assert messages.survivors_from(messages.survivors_rows(survivors, 10)) == survivors

@@ -112,8 +112,9 @@ async def wait(ctx: CallContext, arguments: Exec) -> dict[str, Any]:
 async def list_all(ctx: CallContext, arguments: Nothing) -> dict[str, Any]:
     """Every program that runs or is still known; see `processes.listing`."""
     survivors: Mapping[bytes, Sequence[Survivor]] = {}
-    with suppress(CallError):  # hands is away: what is known here is told all the same
-        survivors = await ctx.hands.survivors()
+    if ctx.hands.status()["state"] == "connected":
+        with suppress(CallError):  # it has just left: what is known here is told all the same
+            survivors = await ctx.hands.survivors()
     now = ctx.means.clock.now()
     return {
         "processes": [
