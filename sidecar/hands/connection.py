@@ -161,8 +161,9 @@ class Connection:
         undo: Callable[[Any], None] | None = None,
     ) -> Question:
         """Send a request."""
-        if any(type(value) is int and abs(value) >= 1 << 64 for value in arguments.values()):
-            raise Invalid("a number of more than 64 bits")
+        for value in arguments.values():
+            if type(value) is int and abs(value) >= 1 << 64:
+                raise Invalid("a number of more than 64 bits")
         question = self._add(undo)
         frame = wire.encode(wire.Request(question.id, method, dict(arguments)))
         if len(frame) > wire.MAX_REQUEST:

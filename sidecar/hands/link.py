@@ -27,8 +27,9 @@ READ_SIZE = 64 * 1024
 MAX_QUEUED = 32 * 1024 * 1024  # bytes that wait for a reader; beyond, the connection is over
 
 _ROOM = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
-_RECEIVE = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-_SEND = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
+_RECEIVE = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+_SEND = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+_TRUNCATED = int(socket.MSG_CTRUNC)  # as a flag of `enum` it would take 3 us to test
 
 
 class Link:
@@ -107,7 +108,7 @@ class Link:
             self.end(f"receiving failed: {error.strerror}")
             return
         self._inbox.receive(data, _descriptors_in(ancillary))
-        if flags & socket.MSG_CTRUNC:
+        if flags & _TRUNCATED:
             # The kernel closed what had no room here, or in our table of descriptors.
             self.end(f"descriptors were lost: more than {MAX_DESCRIPTORS} came, or we have no room")
         elif not data:
@@ -163,10 +164,11 @@ class Link:
 
     def _send_once(self, view: memoryview, descriptors: Sequence[int]) -> int:
         """How many bytes went; the descriptors went if any did."""
-        rights = array.array("i", descriptors)
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
         try:
-            return self._socket.sendmsg([view], ancillary, _SEND)
+            if not descriptors:
+                return self._socket.send(view, _SEND)
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
+            return self._socket.sendmsg([view], [rights], _SEND)
         except (BlockingIOError, InterruptedError):
             return 0
 

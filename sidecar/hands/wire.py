@@ -23,7 +23,7 @@ for is a `ProtocolError`, and the connection is over.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sidecar.errors import ProtocolError
@@ -142,6 +142,10 @@ class Inbox:
         return [self._descriptors.popleft() for _ in range(count)]
 
 
+def _holds(check: Callable[[Any], bool], value: Any) -> bool:
+    return check(value)
+
+
 def _decode(content: bytes) -> tuple[Message, int]:
     item = envelope.loads(content)
     if type(item) is not list or len(item) < 2 or not (is_uint(item[0]) and is_uint(item[1])):
@@ -153,8 +157,6 @@ def _decode(content: bytes) -> tuple[Message, int]:
     name = _KINDS[number].__name__
     if count > MAX_DESCRIPTORS:
         raise ProtocolError(f"{name} with {count} descriptors, at most {MAX_DESCRIPTORS} allowed")
-    if len(fields) != len(checks) or not all(
-        check(value) for check, value in zip(checks, fields, strict=True)
-    ):
+    if len(fields) != len(checks) or not all(map(_holds, checks, fields)):
         raise ProtocolError(f"{name} with fields that it does not have")
     return _KINDS[number](*fields), count
