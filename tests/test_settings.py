@@ -29,7 +29,13 @@ def test_yes_and_no(text: str, value: bool) -> None:
     assert load({**GOOD, "SIDECAR_INSECURE": text}).insecure is value
 
 
+def test_with_a_hands_of_its_own_the_workspace_is_elsewhere() -> None:
+    elsewhere = {**GOOD, "SIDECAR_WORKSPACE": "/no/such/folder", "SIDECAR_HANDS": "/run/hands"}
+    assert load(elsewhere).hands == "/run/hands"
+
+
 MISTAKES = [
+    ({"SIDECAR_HANDS": "x" * 108}, "SIDECAR_HANDS is longer than 107 bytes"),
     ({"SIDECAR_RUN": "a.b"}, "SIDECAR_RUN"),
     ({"SIDECAR_RUN": ""}, "SIDECAR_RUN is missing"),
     ({"SIDECAR_TOKEN_FILE": ""}, "no token"),
