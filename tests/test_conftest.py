@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,16 +14,16 @@ import sidecar
 CONFTEST = Path(__file__).with_name("conftest.py")
 
 
-def as_sidecar_code(source: str) -> SimpleNamespace:
+def as_sidecar_code(source: str, file: str = "example.py") -> SimpleNamespace:
     """`source` compiled as if it stood in the package: blockbuster looks at file names."""
     names: dict[str, object] = {}
-    exec(compile(source, f"{sidecar.__path__[0]}/example.py", "exec"), names)
+    exec(compile(source, f"{sidecar.__path__[0]}/{file}", "exec"), names)
     return SimpleNamespace(**names)
 
 
 READ = as_sidecar_code("import os\ndef read(fd): return os.read(fd, 10)")
 SLEEP = as_sidecar_code("import time\ndef sleep(): time.sleep(0)")
-SPAWN = as_sidecar_code("import subprocess\ndef spawn(): return subprocess.Popen(['true'])")
+LOOK = "import os\ndef _spawn(): return os.stat('/')"
 
 
 async def test_our_code_must_not_sleep_on_the_event_loop() -> None:
@@ -54,9 +53,10 @@ async def test_our_code_may_read_a_non_blocking_descriptor_on_the_event_loop() -
     os.close(writer)
 
 
-async def test_our_code_may_spawn_on_the_event_loop() -> None:
-    program: subprocess.Popen[bytes] = SPAWN.spawn()
-    assert program.wait() == 0
+async def test_only_what_spawns_may_look_for_a_file_on_the_event_loop() -> None:
+    assert as_sidecar_code(LOOK, "hands/spawn.py")._spawn().st_ino
+    with pytest.raises(BlockingError):
+        as_sidecar_code(LOOK)._spawn()
 
 
 async def test_tests_may_block_the_event_loop() -> None:
