@@ -36,6 +36,7 @@ from sidecar.protocol.fields import is_bool, is_bytes, is_text, is_uint
 MAX_KEY = 64  # bytes of a program's key
 MAX_FACT = 4096  # characters of a capability, or of a detail of an error
 MAX_FACTS = 64
+MAX_FACTS_SIZE = 16 * 1024  # characters of all capabilities: they travel in one event
 MAX_EXIT_STATUS = 255
 MAX_SIGNAL = 64
 
@@ -221,6 +222,7 @@ def capabilities_from(found: Any) -> dict[str, str | bool]:
     for name, value in found.items():
         _demand(is_text(name) and len(name) <= MAX_KEY, "the name of a capability")
         _demand(is_bool(value) or (is_text(value) and len(value) <= MAX_FACT), f"{name!r}")
+    _demand(sum(len(str(value)) for value in found.values()) <= MAX_FACTS_SIZE, "short facts")
     return dict(found)
 
 

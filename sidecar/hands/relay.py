@@ -4,7 +4,7 @@ The master side of a terminal cannot be handed to core: it would have to read it
 which shares its open file description, could make that block (see `pipeio`; a terminal cannot
 be spliced). So hands reads and writes the terminal itself and core gets pipes. A pipe that is
 full is not written, and then the terminal is not read: the program waits, as it would for a
-slow terminal.
+slow terminal. When hands ends, the terminal ends with it, and its programs get SIGHUP.
 """
 
 from __future__ import annotations

@@ -145,7 +145,14 @@ def changed(row: list[Any], at: int, value: Any) -> list[Any]:
         *[
             pytest.param(messages.capabilities_from, value, id=f"capabilities {number}")
             for number, value in enumerate(
-                ([], {5: True}, {"a": 5}, {"a": "x" * 4097}, {str(n): True for n in range(65)})
+                (
+                    [],
+                    {5: True},
+                    {"a": 5},
+                    {"a": "x" * 4097},
+                    {str(n): "x" * 4096 for n in range(5)},
+                    {str(n): True for n in range(65)},
+                )
             )
         ],
     ],
