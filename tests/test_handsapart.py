@@ -53,6 +53,8 @@ async def test_hello_info_health_and_events_tell_the_truth(stack: Stack, tmp_pat
         await until(lambda: hasattr(parts, "dispatcher"))
         await until(lambda: parts.journal.last == 2)  # it started, and hands is away
         assert_away(health_of(parts), "No such file or directory")
+        info = await (await controller.attach(RUN, timeout=10)).info()
+        assert (info["form"], info["trust"], info["capabilities"]) == ("socket", "unknown", {})
 
         async with LocalHands.open_root(settings.workspace) as local:
             async with serve(local, path):

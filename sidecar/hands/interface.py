@@ -230,7 +230,8 @@ class Hands(Protocol):
         ...
 
     async def capabilities(self) -> Mapping[str, str | bool]:
-        """What this kernel and identity allow: openat2, pidfd, uid, root (the path), ..."""
+        """What this kernel and identity allow: openat2, pidfd, uid, root (the path), ... Never
+        waits for a hands that is away."""
         ...
 
     async def open(self, path: Path, mode: OpenMode = OpenMode.READ) -> int:
