@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from sidecar.context import CallContext, Handler
-from sidecar.errors import CallError
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.commands import Nothing, Ping
 
