@@ -19,14 +19,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sidecar.hands.interface import Program, Survivor
+from sidecar.hands.interface import Survivor
 from sidecar.processes.output import Output
 from sidecar.processes.process import Process
 from sidecar.processes.record import describe
 from sidecar.protocol.streams import STDERR, STDOUT
 
-COMMAND_BYTES = 1024  # of a command that are told
-CWD_BYTES = 1024
 SURVIVORS = 32  # of a program that are told
 
 
@@ -39,8 +37,8 @@ def entry(process: Process, survivors: Sequence[Survivor], *, now: float) -> dic
         "state": process.state,
         "owner": process.owner,
         "adopted": process.is_adopted,
-        **command_of(process.spec.program),
-        "cwd": _cut(process.spec.program.cwd, CWD_BYTES),
+        **process.told.command,
+        "cwd": process.told.cwd,
         "began_ms": int(process.began_wall * 1000),
         "ended_ms": None if process.ended_wall is None else int(process.ended_wall * 1000),
         "age": now - process.began,
@@ -60,23 +58,6 @@ def entry(process: Process, survivors: Sequence[Survivor], *, now: float) -> dic
     }
 
 
-def command_of(program: Program) -> dict[str, Any]:
-    """`argv` or `shell`, and how many bytes of it are left out; neither of an adopted one."""
-    if program.shell is not None:
-        shown = _cut(program.shell, COMMAND_BYTES)
-        return {"shell": shown, "cut": _size(program.shell) - _size(shown)}
-    words: list[str | bytes] = []
-    left = COMMAND_BYTES
-    for word in program.argv or ():
-        shown = _cut(word, left)
-        words.append(shown)
-        left -= _size(shown) + 1
-        if left <= 0 or shown != word:
-            break
-    whole = sum(map(_size, program.argv or ()))
-    return {"argv": words, "cut": whole - sum(map(_size, words))}
-
-
 def _output(output: Output) -> dict[str, Any]:
     return {
         **output.describe(),
@@ -92,16 +73,3 @@ def _terminal(process: Process) -> dict[str, Any] | None:
     resizes = [[one.offset, one.rows, one.cols] for one in process.resizes]
     rows, cols = resizes[-1][1:] if resizes else (terminal.rows, terminal.cols)
     return {"rows": rows, "cols": cols, "resizes": resizes}
-
-
-def _size(text: str | bytes | None) -> int:
-    if text is None:
-        return 0
-    return len(text) if isinstance(text, bytes) else len(text.encode(errors="replace"))
-
-
-def _cut(text: Any, size: int) -> Any:
-    """The first `size` bytes of `text`, which stays text if it was; no character is split."""
-    if isinstance(text, str):
-        return text.encode(errors="replace")[:size].decode(errors="ignore")
-    return None if text is None else text[:size]

@@ -28,7 +28,7 @@ from sidecar.pipes import PipeReader
 from sidecar.processes.control import Control
 from sidecar.processes.input import Input
 from sidecar.processes.output import Output, Spawn
-from sidecar.processes.record import Ended, Resize, Spec, State, describe
+from sidecar.processes.record import Ended, Resize, Spec, State, Told, describe
 from sidecar.processes.timeouts import Timeouts, Which
 from sidecar.protocol.spool import OnFull
 from sidecar.protocol.streams import STDERR, STDOUT
@@ -69,7 +69,8 @@ class Process:
         is_adopted: bool = False,
     ) -> None:
         self.id = id
-        self.spec = spec
+        self.spec = spec.once_started()
+        self.told = Told.of(spec.program)
         self.pid = running.pid
         self.start_time = running.start_time
         self.owner = owner  # the controller that started it
@@ -89,6 +90,7 @@ class Process:
         self._why = ""  # nobody knows how it ended
         self._is_away = False
         self._is_killed = False
+        self._unfed = spec.input  # what came with the call and is still to be written
         self._changed = Bell()
         self._resizing: anyio.Lock | None = anyio.Lock() if self.has_terminal else None
         self.outputs = self._outputs(running)
@@ -152,8 +154,9 @@ class Process:
 
     async def supervise(self) -> Ended:
         """Feed it, time it, and drain it until it has ended. Once at a time."""
-        if self.input is not None and self.spec.input is not None:
-            await self._feed(self.input, self.spec.input)
+        data, self._unfed = self._unfed, None
+        if self.input is not None and data is not None:
+            await self._feed(self.input, data)
         exit = await self._observe()
         if exit is not None and self.input is not None:
             await self.input.close()
@@ -304,8 +307,12 @@ class Process:
             # A shell at its prompt ignores TERM. This is what closing its terminal does.
             with suppress(CallError):
                 await self.signal(signal.SIGHUP, Target.PROGRAM)
-        with anyio.move_on_after(grace + KILL_SLACK):
-            await self._around.hands.kill(self.id, grace=grace)
+        try:
+            with anyio.move_on_after(grace + KILL_SLACK):
+                await self._around.hands.kill(self.id, grace=grace)
+        except CallError:
+            self._is_killed = False  # what it leaves behind may still have to be ended
+            raise
 
     async def kill_since(self, when: float, grace: float) -> None:
         """TERM, then KILL after `grace`, to what it started at `when` (on our clock) or later,
@@ -319,17 +326,24 @@ class Process:
         await self._around.hands.signal(self.id, number, to)
 
     async def resize(self, rows: int, cols: int) -> int:
-        """Change the size of its terminal; the offset of the output from which it holds."""
+        """Change the size of its terminal; the offset of the output from which it holds. Raises
+        `Invalid` once it has ended: hands lets go of the terminal then, whoever else has it."""
         if self._resizing is None:
-            raise Invalid("the program has no terminal to resize")
+            raise Invalid("the program has no terminal to resize", which="none")
         async with self._resizing:
+            self._check_resizable()
             output = self.outputs[STDOUT]
             output.flush()
             offset = output.size
             await self._around.hands.resize(self.id, rows=rows, cols=cols)
+            self._check_resizable()
             self.resizes.append(Resize(offset, rows, cols))
             self._emit("exec.resized", {"rows": rows, "cols": cols, "offset": offset})
         return offset
+
+    def _check_resizable(self) -> None:
+        if self.state is State.ENDED:
+            raise Invalid("the program has ended, and its terminal with it", which="ended")
 
     async def _end_input_copy(self) -> None:
         await self._around.hands.end_input(self.id)

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from programtable import Bench
 
 from sidecar.hands.interface import Program, Survivor, Terminal
-from sidecar.processes.listing import command_of, entry
+from sidecar.processes.listing import entry
 from sidecar.processes.record import Spec
-
-
-@pytest.mark.parametrize(
-    "program, expected",
-    [
-        (Program(argv=["a", b"b\xff"]), {"argv": ["a", b"b\xff"], "cut": 0}),
-        (Program(shell="echo"), {"shell": "echo", "cut": 0}),
-        (Program(), {"argv": [], "cut": 0}),
-        (Program(shell="x" * 1030), {"shell": "x" * 1024, "cut": 6}),
-        (Program(argv=["x" * 1030, "y"]), {"argv": ["x" * 1024], "cut": 7}),
-        (Program(argv=[b"x" * 1030]), {"argv": [b"x" * 1024], "cut": 6}),
-        (Program(argv=["\u20ac" * 400]), {"argv": ["\u20ac" * 341], "cut": 177}),
-        (Program(argv=["ab"] * 400), {"argv": ["ab"] * 341 + ["a"], "cut": 117}),
-        (Program(argv=["\ud800"]), {"argv": ["?"], "cut": 0}),
-    ],
-)
-def test_a_command_is_cut_between_characters(program: Program, expected: object) -> None:
-    assert command_of(program) == expected
 
 
 async def test_a_program_that_runs(bench: Bench) -> None:

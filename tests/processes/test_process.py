@@ -140,6 +140,60 @@ async def test_resizes_are_told_in_order_with_rising_offsets(bench: Bench) -> No
     await process.kill(0)
 
 
+async def test_the_terminal_of_a_program_that_ended_has_no_new_size(bench: Bench) -> None:
+    spec = Spec(Program(shell="exit 0", terminal=Terminal(24, 80)))
+    process = await bench.table.start(spec, id=bench.new_id(), owner=None)
+    await process.supervise()
+    with pytest.raises(Invalid, match="has ended"):
+        await process.resize(50, 100)
+    assert (list(process.resizes), bench.named("exec.resized")) == ([], [])
+
+
+async def test_a_size_that_came_too_late_is_not_told(bench: Bench) -> None:
+    """The program ends while hands is asked: nothing says that it ever had this size."""
+    spec = Spec(Program(shell="read line", terminal=Terminal(24, 80)))
+    process = await bench.table.start(spec, id=bench.new_id(), owner=None)
+    bench.table.adopt_supervision(process)
+    asked, may_answer = anyio.Event(), anyio.Event()
+
+    async def resize(key: bytes, *, rows: int, cols: int) -> None:
+        asked.set()
+        await may_answer.wait()
+
+    bench.hands.resize = resize  # type: ignore[attr-defined]
+
+    async def change() -> None:
+        with pytest.raises(Invalid, match="has ended"):
+            await process.resize(50, 100)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(change)
+        await asked.wait()
+        await process.kill(0)
+        await process.wait()
+        may_answer.set()
+    assert [name for name, _ in bench.events] == ["exec.started", "exec.ended"]
+
+
+async def test_what_a_failed_kill_left_is_ended_with_the_program(bench: Bench) -> None:
+    kill = bench.hands.kill
+
+    async def refuse(key: bytes, *, grace: float, since: int | None = None) -> None:
+        bench.hands.kill = kill  # type: ignore[attr-defined]
+        raise CallError(Code.HANDS_AWAY, "hands is not connected")
+
+    with sleep_of_its_own() as word:
+        code = f"setsid sleep {word} & read line"
+        process = await bench.start(code, stdin=True, ends_daemons=True, grace=1.0)
+        bench.hands.kill = refuse  # type: ignore[attr-defined]
+        with pytest.raises(CallError, match="not connected"):
+            await process.kill(1.0)
+        assert process.input is not None
+        await process.input.write(b"\n")
+        await process.settled()
+        assert alive_with(word) == []
+
+
 # Hands that are away -----------------------------------------------------------------------
 
 
@@ -204,8 +258,7 @@ async def test_a_call_that_is_over_kills_and_records_the_end(bench: Bench) -> No
 
 
 async def test_what_comes_after_the_end_of_hands_is_a_coded_error(bench: Bench) -> None:
-    process = await bench.run("exit 0")
     await bench.hands.aclose()
     with pytest.raises(CallError) as caught:
-        await bench.table.start(process.spec, id=bench.new_id(), owner=None)
+        await bench.table.start(Spec(Program(shell="true")), id=bench.new_id(), owner=None)
     assert caught.value.code is Code.HANDS_AWAY
