@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import signal
@@ -15,6 +16,8 @@ import pytest
 from stack import Stack, open_stack, until
 
 from sidecar.client import CallError, Code, Completed, ProgramFailed, Run, Started
+from sidecar.processes.process import Process
+from sidecar.processes.record import Ended
 
 MB = 1_000_000
 
@@ -132,6 +135,24 @@ async def test_a_background_child_that_prints_for_ever_holds_up_nothing_and_live
 async def test_what_a_child_prints_right_after_the_end_is_still_taken(run: Run) -> None:
     printed = await run.exec("(sleep 0.03; echo late) & echo early")
     assert printed.stdout == b"early\nlate\n"
+
+
+async def test_a_program_that_is_forgotten_as_it_ends_is_answered_in_full(
+    run: Run, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it has ended it is the first to go, and its call has not been answered yet."""
+    supervise = Process.supervise
+
+    async def supervise_and_forget(self: Process) -> Ended:
+        ended = await supervise(self)
+        make_room = stack.sidecar.means.processes.spools.make_room
+        asyncio.get_running_loop().call_soon(make_room, 1 << 40)
+        return ended
+
+    monkeypatch.setattr(Process, "supervise", supervise_and_forget)
+    arguments = {"shell": "echo all", "stdin": "stream", "live": False}
+    answer = await run.call("exec.run", arguments)
+    assert (answer["status"], answer["stdout"]["data"]) == (0, b"all\n")
 
 
 # Input -----------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ tenth of a second at most. Cancelling the call kills the program and all that it
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -36,30 +38,42 @@ async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
             else:
                 output.on_grown = partial(_outgrow, ctx, output, sources)
     try:
-        ended = await _attend(ctx, arguments, process)
+        async with _feeding(ctx, arguments, process):
+            ended = await process.supervise()
+            # At once: as soon as others run, it may be forgotten with all that it printed.
+            answer, is_whole = await _answer_of(process, ended, sources)
     except BaseException:
         await process.abandon()
         raise
     finally:
         for output in process.outputs.values():
             output.on_grown = None
+    return answers.enforce(process, ended, answer, is_whole=is_whole)
+
+
+@asynccontextmanager
+async def _feeding(ctx: CallContext, arguments: ExecRun, process: Process) -> AsyncIterator[None]:
+    """Stream 0 goes to the program within this block, if there is one."""
+    if arguments.stdin != "stream" or process.input is None:
+        yield
+        return
+    async with anyio.create_task_group() as group:
+        group.start_soon(feed, ctx, process.input)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def _answer_of(
+    process: Process, ended: Ended, sources: Mapping[int, SpoolSource]
+) -> tuple[dict[str, Any], bool]:
+    """How it ended and what it printed, and whether no output is missing."""
     answer = answers.of_end(process, ended)
     is_whole = True
     for n, output in process.outputs.items():
         found = output.describe(sources[n]) if n in sources else await answers.with_data(output)
         is_whole = is_whole and (n in sources or "data" in found)
         answer[answers.NAMES[n]] = found
-    return answers.enforce(process, ended, answer, is_whole=is_whole)
-
-
-async def _attend(ctx: CallContext, arguments: ExecRun, process: Process) -> Ended:
-    if arguments.stdin != "stream" or process.input is None:
-        return await process.supervise()
-    async with anyio.create_task_group() as group:
-        group.start_soon(feed, ctx, process.input)
-        ended = await process.supervise()
-        group.cancel_scope.cancel()
-    return ended
+    return answer, is_whole
 
 
 def _outgrow(ctx: CallContext, output: Output, sources: dict[int, SpoolSource]) -> None:
