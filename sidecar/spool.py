@@ -220,6 +220,8 @@ class Spool:
             return
         if self._budget.take(wanted):
             self._reserved += wanted
+            if not self._is_open:  # room was made by closing this very spool
+                self._give_back()
         else:
             self._may_grow = False
             self._protocol.shrink(self._reserved)
@@ -308,13 +310,16 @@ class Spool:
         if not self._is_open:
             return
         self._is_open = False
-        self._budget.give_back(self._reserved)
-        self._reserved = 0
+        self._give_back()
         self._memory.clear()
         if self._fd >= 0:
             os.close(self._fd)
         self.grown.ring()
         self._room.ring()
+
+    def _give_back(self) -> None:
+        self._budget.give_back(self._reserved)
+        self._reserved = 0
 
     def _check_open(self) -> None:
         if not self._is_open:

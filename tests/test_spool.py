@@ -272,6 +272,16 @@ async def test_what_a_failing_disk_took_is_kept_and_the_rest_comes_again(spool: 
     assert await read_all(spool) == expected
 
 
+async def test_a_spool_that_is_closed_to_make_room_for_itself_keeps_nothing(tmp_path: Path) -> None:
+    """A child of an ended program prints on, and the program is the next to be forgotten."""
+    budget = SpoolBudget(2 * MIB)
+    spool = Spool(tmp_path, ManualClock(), budget)
+    budget.make_room = lambda size: spool.close()
+    print_all(spool, b"x" * MIB)
+    spool.write(b"x" * MIB)
+    assert budget.used == 0
+
+
 async def test_spools_share_a_budget_and_the_late_ones_are_smaller(tmp_path: Path) -> None:
     budget = SpoolBudget(20 * MIB)
     first, second = (Spool(tmp_path, ManualClock(), budget) for _ in range(2))
