@@ -16,7 +16,7 @@ REMEMBERED = 4096  # ids of programs that were forgotten
 
 def victims(processes: Iterable[Process], alive: Container[bytes]) -> list[Process]:
     """All that may go, first to last. `alive`: the ids of those with survivors."""
-    candidates = [one for one in processes if one.is_settled and not one.has_readers]
+    candidates = [one for one in processes if one.may_be_forgotten]
     return sorted(
         candidates,
         key=lambda one: (one.is_held or one.id in alive, not one.spec.is_brief, one.ended_wall),

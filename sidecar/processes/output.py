@@ -66,6 +66,11 @@ class Output:
         """How many read it now."""
         return len(self._sources)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether what is in the pipe waits for a reader to make room."""
+        return not self.reader.is_over and self.spool.room == 0
+
     # Reading from the pipe ---------------------------------------------------------------
 
     def begin(self) -> None:

@@ -150,6 +150,14 @@ class Process:
         """Whether somebody may still print into its pipes."""
         return any(not output.reader.is_finished for output in self.outputs.values())
 
+    @property
+    def may_be_forgotten(self) -> bool:
+        """It has ended, nobody reads it, and its end waits at most for a reader who may never
+        come: one that holds its output can have some in the pipe for ever."""
+        if self.ended is None or self.has_readers:
+            return False
+        return self.is_settled or any(output.is_full for output in self.outputs.values())
+
     # Its life ----------------------------------------------------------------------------
 
     async def supervise(self) -> Ended:

@@ -31,9 +31,11 @@ class SpoolSource:
         self._on_close = on_close
 
     def end_at(self, offset: int) -> None:
-        """This reader gets nothing from `offset` on."""
-        self._end = offset
-        self._spool.grown.ring()
+        """This reader gets nothing from `offset` on. What was said first counts: who asked for
+        what there is now gets no more because the program ends meanwhile."""
+        if self._end is None:
+            self._end = offset
+            self._spool.grown.ring()
 
     async def read(self, offset: int, size: int) -> Piece:
         """See `streaming.Source`."""

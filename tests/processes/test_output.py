@@ -122,6 +122,18 @@ async def test_a_reader_who_does_not_follow_ends_where_it_began_to_read(tmp_path
         assert await read_out(source) == (b"now", [Piece(0, b"now", ended=True)])
 
 
+async def test_the_end_of_the_program_gives_no_more_to_who_wanted_what_there_was(
+    tmp_path: Path,
+) -> None:
+    async with printing(tmp_path) as printer:
+        await printer.print(b"now")
+        source = printer.output.source(0, paces=False, follow=False)
+        await printer.print(b"later")
+        printer.output.settle()
+        assert source.size == 3
+        assert await read_out(source) == (b"now", [Piece(0, b"now", ended=True)])
+
+
 async def test_nobody_reads_behind_what_was_printed(tmp_path: Path) -> None:
     async with printing(tmp_path) as printer:
         await printer.print(b"abc")
