@@ -85,7 +85,7 @@ def order(
         "timeout": timeout,
         "idle_timeout": idle_timeout,
         "env": dict(_variable(item) for item in env) or None,
-        "unset": list(unset) or None,
+        "unset": [_name(item) for item in unset] or None,
         "base": base,
         "limits": _limits(limits),
     }
@@ -107,6 +107,12 @@ def _variable(item: str) -> tuple[str, str]:
     if not isinstance(wire_path(item), str):
         raise fail_usage(f"--env {name}: a value that is not UTF-8 cannot be passed")
     return name, value
+
+
+def _name(item: str) -> str:
+    if not isinstance(wire_path(item), str):
+        raise fail_usage(f"--unset {item}: a name that is not UTF-8 cannot be passed")
+    return item
 
 
 def _limits(items: tuple[str, ...]) -> Limits | None:

@@ -89,4 +89,4 @@ def size_of(fd: int) -> tuple[int, int]:
 def term() -> str:
     """What TERM says, as far as a program elsewhere can be told."""
     name = os.environ.get("TERM", "")
-    return name if 0 < len(name) <= 64 else "xterm-256color"
+    return name if 0 < len(name) <= 64 and name.isascii() else "xterm-256color"

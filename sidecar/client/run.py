@@ -23,7 +23,7 @@ from sidecar.client.processes import (
 from sidecar.client.program import Options, Words, program_arguments
 from sidecar.client.shell import CLOSE_TIME, ShellOptions, ShellSession, start_shell
 from sidecar.client.sources import PushSource
-from sidecar.errors import LimitExceeded
+from sidecar.errors import Invalid, LimitExceeded
 from sidecar.identity import new_id
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.limits import ANSWER_BYTES, ARGUMENTS_BYTES, STREAM_CREDIT
@@ -93,7 +93,7 @@ class Run:
         credit: int = CREDIT,
     ) -> AsyncIterator[PendingCall]:
         """A call with its streams. Leaving the block before its end cancels it."""
-        encoded = wire.dumps(dict(arguments or {}))
+        encoded = _encoded(command, arguments)
         if len(encoded) > ARGUMENTS_BYTES:
             raise LimitExceeded("bytes of arguments", size=len(encoded), limit=ARGUMENTS_BYTES)
         envelope = wire.Call(
@@ -251,3 +251,13 @@ class Run:
         """End the attachment. Calls that run go on."""
         self._controller.detach(self.attachment)
         await anyio.lowlevel.checkpoint()
+
+
+def _encoded(command: str, arguments: Mapping[str, Any] | None) -> bytes:
+    try:
+        return wire.dumps(dict(arguments or {}))
+    except UnicodeEncodeError as error:
+        raise Invalid(
+            f"{command}: {error.object[error.start]!r} in an argument is half a character: what is"
+            " not UTF-8 travels as bytes, where bytes are taken"
+        ) from None

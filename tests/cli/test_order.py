@@ -61,3 +61,9 @@ def test_what_is_said_is_passed_on() -> None:
 def test_what_makes_no_sense_is_refused(wrong) -> None:
     with pytest.raises(click.UsageError, match="expected$"):
         order(("true",), **NOTHING | wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"unset": ("\udcff",)}, {"env": ("A=\udcff",)}])
+def test_variables_that_are_not_utf8_are_refused(wrong) -> None:
+    with pytest.raises(click.UsageError, match="not UTF-8 cannot be passed$"):
+        order(("true",), **NOTHING | wrong)

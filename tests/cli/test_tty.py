@@ -78,7 +78,9 @@ def test_the_size_is_the_terminals_or_the_usual_one(slave) -> None:
         assert size_of(null.fileno()) == (24, 80)
 
 
-@pytest.mark.parametrize("value, name", [("vt100", "vt100"), ("", "xterm-256color")])
+@pytest.mark.parametrize(
+    "value, name", [("vt100", "vt100"), ("", "xterm-256color"), ("\udcff", "xterm-256color")]
+)
 def test_what_term_says(monkeypatch, value, name) -> None:
     monkeypatch.setenv("TERM", value)
     assert term() == name

@@ -67,6 +67,7 @@ START = [
     ("no program of this machine", {"argv": ["./garbage"]}, Code.PERMISSION_DENIED),
     ("an empty name", {"argv": [""]}, Code.INVALID),
     ("a zero byte in an argument", {"argv": ["echo", "a\0b"]}, Code.INVALID),
+    ("half a character in an argument", {"argv": ["echo", "\udcff"]}, Code.INVALID),
     ("an argument list too long", {"argv": ["true", "x" * 200_000]}, Code.LIMIT),
     ("a variable without a name", {"argv": ["true"], "env": {"": "x"}}, Code.INVALID),
     ("cwd missing", {"argv": ["true"], "cwd": "missing"}, Code.NOT_FOUND),
