@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.cli.output import FAILED, explain
+from sidecar.cli.output import FAILED, explain, fail_usage
 from sidecar.cli.target import Target, on_run, target_options
 from sidecar.errors import CallError
 
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--to",
     type=click.Choice(["program", "group", "foreground", "tree"]),
-    default="group",
-    show_default=True,
-    help="With --signal: who gets it.",
+    help="With --signal: who gets it.  [default: group]",
 )
 @click.option(
     "--grace",
@@ -34,7 +32,9 @@ if TYPE_CHECKING:
     help="Time between TERM and KILL.",
 )
 @target_options
-def kill(target: Target, ids: tuple[str, ...], name: str | None, to: Whom, grace: float) -> int:
+def kill(
+    target: Target, ids: tuple[str, ...], name: str | None, to: Whom | None, grace: float
+) -> int:
     """End programs: TERM, and KILL after a grace, to each with everything that it started, in
     whatever session or group that is. Returns when nothing of them is left.
 
@@ -47,6 +47,8 @@ def kill(target: Target, ids: tuple[str, ...], name: str | None, to: Whom, grace
     IDs are in `sidecar ps`. One that has ended is killed for what it left behind. The status is 1
     if any ID is not known, or could not be killed; the others are killed all the same.
     """
+    if to is not None and name is None:
+        raise fail_usage("--to goes with --signal: without it everything is ended")
 
     async def verb(run: Run) -> int:
         import anyio
@@ -62,7 +64,7 @@ def kill(target: Target, ids: tuple[str, ...], name: str | None, to: Whom, grace
                 info = match_process(known, id)
                 remote = RemoteProcess(run, info.id, info.pid)
                 if name is not None:
-                    await remote.signal(name, to=to)
+                    await remote.signal(name, to=to or "group")
                 else:
                     await remote.kill(grace=grace)
             except CallError as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.cli.output import complain
+from sidecar.cli.output import complain, fail_usage
 from sidecar.cli.processid import find
 from sidecar.cli.target import Target, on_run, target_options
 
@@ -45,6 +45,8 @@ def logs(
     Offsets count bytes of each output. Of a long output the first 4 MiB and the last 12 MiB are
     kept; what is missing is told on stderr, in one line.
     """
+    if start is not None and tail is not None:
+        raise fail_usage("--from and --tail both say where to begin: one of them is expected")
 
     async def verb(run: Run) -> None:
         info, remote = await find(run, id)

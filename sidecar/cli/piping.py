@@ -131,7 +131,7 @@ async def _end(process: Process, block: anyio.CancelScope) -> None:
 
 
 def _show(outcome: Outcome, sink: Collected) -> None:
-    """The result of --json; `exit` is the exit status as a shell has it."""
+    """The result of --json."""
     answer: dict[str, object] = {}
     if outcome.error is not None:
         answer["error"] = {"code": str(outcome.error.code), "message": outcome.error.message}

@@ -19,7 +19,7 @@ absolute path below the workspace is accepted.
     exec.list       read    {"processes": [...]}
     exec.input      exec    {"taken": bytes}
     exec.resize     exec    {"offset": of the output at that moment}
-    exec.signal     exec    {}
+    exec.signal     exec    {"signal": number, "state"}
     exec.kill       exec    as exec.wait
     shell.start     exec    {"exec": id, "pid", "shell": "bash" | "sh"}
     shell.run       exec    {"status", "cwd", "shell", "stdout", "duration"}, stream 1

@@ -166,6 +166,19 @@ def test_a_signal_is_only_sent(sidecar, start) -> None:
     assert (done.returncode, done.stderr[:17]) == (1, b"sidecar: invalid:")
 
 
+@pytest.mark.parametrize(
+    "arguments, why",
+    [
+        (["kill", "--to", "program", "0"], b"--to goes with --signal"),
+        (["logs", "--from", "1", "--tail", "1", "0"], b"one of them is expected"),
+    ],
+)
+def test_options_that_do_not_go_together_do_nothing(sidecar, arguments, why) -> None:
+    done = sidecar(*arguments)
+    assert done.returncode == 2
+    assert why in done.stderr
+
+
 @pytest.mark.slow
 def test_of_several_the_known_are_killed_and_the_unknown_told(sidecar, start) -> None:
     one, two = start("sleep", "1000"), start("sleep", "1001")
