@@ -306,6 +306,7 @@ async def test_an_ask_for_what_never_came_says_so(tmp_path: Path) -> None:
         assert (await peer.expect(wire.State, id=id)).state == "unknown_call"
 
 
+@pytest.mark.slow
 async def test_calls_beyond_the_limit_are_refused_and_the_others_run_on(tmp_path: Path) -> None:
     async with undisturbed(tmp_path) as (_, peer):
         ids = [peer.new_id() for _ in range(OPEN_CALLS + 44)]

@@ -89,6 +89,7 @@ async def test_arguments_over_the_limit_are_refused_here_too(tmp_path: Path) -> 
         assert error.message.startswith("bytes of arguments: ")
 
 
+@pytest.mark.slow
 async def test_fences_and_calls_of_watchers_push_out_no_receipt_of_others(tmp_path: Path) -> None:
     async with open_stack(tmp_path) as stack, raw_peer(stack.hub) as peer:
         await peer.attach()

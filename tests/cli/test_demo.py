@@ -75,6 +75,7 @@ def nothing_is_left_behind(temporary: Path) -> Iterator[None]:
     assert processes_of(temporary) == []
 
 
+@pytest.mark.slow
 def test_every_promise_holds(temporary: Path) -> None:
     began = time.monotonic()
     done = run_demo(temporary)
@@ -87,6 +88,7 @@ def test_every_promise_holds(temporary: Path) -> None:
     assert done.stdout.splitlines()[-1].startswith("  Every promise held: 12 of 12, in ")
 
 
+@pytest.mark.slow
 def test_the_story_shows_the_output_of_the_tests(temporary: Path) -> None:
     done = run_demo(temporary, "--only", "tests")
     assert "test_patience_ends" in done.stdout
@@ -147,6 +149,7 @@ def test_a_broken_promise_fails_the_demo_and_is_named(name: str, temporary: Path
     assert f"{name} FAILED: {failed[name]}" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_everything_it_started(
     number: signal.Signals, temporary: Path
@@ -229,6 +232,7 @@ def test_without_git_it_says_how_to_install_it(temporary: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_sidecar_that_does_not_come_up_is_quoted(temporary: Path) -> None:
     # A folder so deep that no socket fits in it: unix(7), 107 bytes.
     deep = temporary / ("x" * 100)

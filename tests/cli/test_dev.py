@@ -59,6 +59,7 @@ def test_the_sidecar_is_started_again_when_it_dies(dev_on, wait_for) -> None:
     assert "the sidecar was killed by SIGKILL; starting it again" in dev.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_dev_that_is_killed_leaves_no_sidecar_and_no_trace(dev_on, wait_for) -> None:
     dev = dev_on("a")
     child = dev.child()
@@ -84,6 +85,7 @@ def test_it_shows_what_happens_in_plain_lines(dev_on, wait_for) -> None:
     assert "eyJ" not in text and "access_token" not in text, "a token was shown"
 
 
+@pytest.mark.slow
 def test_of_two_the_current_folder_or_an_option_chooses(dev_on) -> None:
     one, two = dev_on("one"), dev_on("two")
     (one.folder / "deep").mkdir()

@@ -105,6 +105,7 @@ def test_a_command_on_one_line(changes, words) -> None:
 # At work ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_program_is_started_listed_read_and_killed(sidecar, start) -> None:
     id = start("--", "sh", "-c", "printf 'out\\377'; printf err >&2; exec sleep 1000")
     entry = listed(sidecar)[id]

@@ -152,6 +152,7 @@ def test_a_hub_that_is_not_there_is_told_as_network(sidecar, tmp_path) -> None:
     assert b"hint: is the hub running" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_hub_alone_with_its_key_in_a_file(bench, tmp_path, wait_for) -> None:
     key = tmp_path / "hub.key"
     hub = bench.start("hub", "--key-file", str(key), stdout=subprocess.PIPE)

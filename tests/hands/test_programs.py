@@ -521,7 +521,8 @@ async def test_a_cancelled_spawn_starts_nothing(
     assert os.listdir(root / "folder") == []
 
 
-async def test_closing_ends_what_still_runs(root: Path) -> None:
+async def test_closing_ends_what_still_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CLOSE_GRACE", 0.2)
     async with LocalHands.open_root(str(root)) as hands:
         running = await hands.spawn(
             Program(argv=["/bin/sh", "-c", "trap '' TERM; echo; sleep 60 & wait; wait"]), key=KEY

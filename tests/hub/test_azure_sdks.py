@@ -83,6 +83,7 @@ async def test_the_client_joins_sends_and_receives(
     inbox.close()
 
 
+@pytest.mark.slow
 async def test_the_client_recovers_a_cut_connection(hub: Hub, dial: Any) -> None:
     sender = await dial(hub, "u", (), ROLES)
     inbox = Inbox()

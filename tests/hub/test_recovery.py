@@ -190,6 +190,7 @@ async def test_an_acknowledging_member_gets_any_number_of_messages(serving: Any,
         await member.send(SequenceAck(number))
 
 
+@pytest.mark.slow
 async def test_a_member_that_does_not_read_is_cut_off_at_the_bound(
     serving: Any, dial: Any, until: Any
 ) -> None:
