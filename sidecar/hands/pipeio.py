@@ -50,16 +50,25 @@ DIRECT = DirectIO()
 
 
 class Splicing:
-    """Through one pipe of our own, which is empty between calls. `close` ends it."""
+    """Through one pipe of our own, which is empty between calls: what stayed in it would be
+    taken for the next program's. `close` ends it."""
 
     def __init__(self) -> None:
-        self._out, self._in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        with suppress(OSError):  # EPERM: the allowance is used up
-            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, SCRATCH_SIZE)
+        self._out = self._in = -1
+        self._open()
 
     def read(self, fd: int, size: int) -> bytes:
         moved = os.splice(fd, self._in, size, flags=os.SPLICE_F_NONBLOCK)
-        return os.read(self._out, moved) if moved else b""
+        content = b""
+        try:
+            # One read ends with a packet, if the program writes packets (O_DIRECT, pipe(2)).
+            while len(content) < moved:
+                content += os.read(self._out, moved - len(content))
+        except OSError:  # a page of a file, spliced by the program, that cannot be had any more
+            self.close()
+            self._open()
+            raise
+        return content
 
     def write(self, fd: int, data: bytes | memoryview) -> int:
         filled = os.write(self._in, data)
@@ -81,3 +90,8 @@ class Splicing:
             os.close(self._in)
             os.close(self._out)
             self._in = self._out = -1
+
+    def _open(self) -> None:
+        self._out, self._in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        with suppress(OSError):  # EPERM: the allowance is used up
+            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, SCRATCH_SIZE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 
@@ -94,3 +95,36 @@ def test_many_pipes_share_one_without_mixing(splicing: Splicing, pipe: list[int]
     finally:
         os.close(other[0])
         os.close(other[1])
+
+
+def test_a_program_that_writes_packets_leaves_none_to_the_next_one(
+    io: PipeIO, pipe: list[int]
+) -> None:
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.fcntl(writer, fcntl.F_SETFL, os.O_DIRECT | os.O_NONBLOCK)  # as any program can
+    for _ in range(3):
+        os.write(writer, b"packet")
+    os.write(pipe[1], b"of another")
+    found = io.read(reader, 100)
+    assert io.read(pipe[0], 100) == b"of another"
+    while len(found) < 18:
+        found += io.read(reader, 100)
+    assert found == b"packet" * 3
+    os.close(reader)
+    os.close(writer)
+
+
+def test_what_cannot_be_read_back_leaves_nothing_to_the_next_one(
+    splicing: Splicing, pipe: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.write(pipe[1], b"lost")
+
+    def fail(fd: int, size: int) -> bytes:
+        raise OSError(61, "No data available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", fail)
+        with pytest.raises(OSError, match="No data"):
+            splicing.read(pipe[0], 100)
+    os.write(pipe[1], b"another's")
+    assert splicing.read(pipe[0], 100) == b"another's"
