@@ -3,14 +3,17 @@
 Each check stands for defects that were reported of, or measured with, software of this kind:
 characters split across reads, a timeout that leaves children behind, a call that hangs on a pipe
 which somebody else holds, no sign of life while a command runs, output that gets lost. All run
-against the real stack: hub, sidecar and client over real sockets, with real programs.
+against the real stack: hub, sidecar and client over real sockets, with real programs; once in
+one process, and once with core and hands in a process each.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from procs import alive_with, sleep_of_its_own
@@ -31,10 +34,21 @@ def check(function: Check) -> Check:
     return function
 
 
-@pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with open_stack(tmp_path_factory.mktemp("peers")) as stack:
-        yield stack
+@pytest.fixture(scope="module", params=["in-process", "socket"])
+async def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    folder = tmp_path_factory.mktemp("peers")
+    if request.param == "in-process":
+        async with open_stack(folder) as stack:
+            yield stack
+        return
+    with tempfile.TemporaryDirectory(prefix="hands-") as place:  # a socket needs a short path
+        socket = Path(place) / "socket"
+        async with open_stack(folder, sidecars=0) as stack:
+            await stack.start_hands_process(socket)
+            stack.start_sidecar_process(hands=str(socket))
+            yield stack
 
 
 @pytest.fixture(scope="module")
