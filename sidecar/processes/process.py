@@ -82,6 +82,7 @@ class Process:
         self.began_wall = around.clock.wall() - age
         self.ended_wall: float | None = None
         self.ended: Ended | None = None
+        self.has_exited = False  # wait observed it; `ended` follows
         self.is_settled = False
         self.resizes: deque[Resize] = deque(maxlen=RESIZES)
         self._around = around
@@ -166,6 +167,7 @@ class Process:
         if self.input is not None and data is not None:
             await self._feed(self.input, data)
         exit = await self._observe()
+        self.has_exited = exit is not None
         if exit is not None and self.input is not None:
             await self.input.close()
         if exit is not None and self.spec.ends_daemons and not self._is_killed:

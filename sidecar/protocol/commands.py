@@ -148,7 +148,7 @@ class ExecAttach(Exec):
     streams end with what was printed until now. `stdout` and `stderr` are the offsets to begin
     at; None leaves that output out. Of the controller that started the program, the latest
     reader sets its pace. An end of stream 0 is the end of the program's input; a detached
-    reader's is not.
+    reader's is not. Nobody reads the input of a program that has ended.
     """
 
     stdout: Size | None = 0

@@ -56,6 +56,12 @@ def test_a_repl_is_left_and_come_back_to(at) -> None:
     assert second.is_as_before
 
 
+def test_a_program_that_ends_at_once_is_seen_whole(at) -> None:
+    screen = at("exec", "-t", "--", "sh", "-c", "echo all of it; exit 4")
+    assert screen.ends() == 4
+    assert "all of it" in screen.text
+
+
 def test_size_and_ctrl_c_are_for_the_program(at) -> None:
     script = "trap 'stty size' WINCH; trap 'echo caught; exit 5' INT; stty size; echo $TERM"
     screen = at(

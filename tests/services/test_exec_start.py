@@ -14,7 +14,7 @@ import pytest
 from procs import alive_with, sleep_of_its_own
 from stack import RUN, Stack, open_stack, until
 
-from sidecar.client import CallError, Code, Controller, Run, Started
+from sidecar.client import CallError, Code, Controller, Run, Started, Terminal
 from sidecar.client.processes import RemoteProcess
 from sidecar.client.sources import PushSource
 from sidecar.hands.interface import Exit
@@ -334,6 +334,22 @@ async def test_ten_megabytes_go_through_a_program_that_was_attached_to(run: Run)
         program.close_stdin()
         output = b"".join([data async for _, data in program.output()])
     assert output.split()[0].decode() == hashlib.sha256(chunk * 10).hexdigest()
+
+
+@pytest.mark.parametrize("terminal", [None, Terminal()])
+async def test_who_comes_to_write_after_the_end_gets_the_output_and_the_end(
+    terminal: Terminal | None, run: Run
+) -> None:
+    """A short program may end between its start and the first attachment to it."""
+    remote = await run.start("echo out; exit 3", stdin=True, terminal=terminal)
+    with pytest.raises(CallError):
+        while True:  # until the end was seen
+            await remote.input(b"")
+    async with remote.attach(input=True) as program:
+        await program.write(b"nobody reads this")
+        output = b"".join([data async for _, data in program.output()])
+        assert (await program.wait()).status == 3
+    assert output.split() == [b"out"]
 
 
 async def test_a_writer_who_waits_learns_of_the_end_of_the_program(run: Run) -> None:

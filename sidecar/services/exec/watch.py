@@ -46,7 +46,10 @@ def _check_input(ctx: CallContext, process: Process) -> None:
         raise CallError(Code.FORBIDDEN, "writing to a program through a watch-only group")
     if process.input is None:
         raise Invalid("the program was started without an input", which="none")
-    process.input.check()
+    if (
+        not process.has_exited
+    ):  # else it ended before its user came: to see that, no input is needed
+        process.input.check()
 
 
 def _sources(ctx: CallContext, process: Process, arguments: ExecAttach) -> dict[int, SpoolSource]:
