@@ -35,10 +35,21 @@ HINTS = {
 def set_up_streams() -> None:
     """Names that are not UTF-8 pass through as the bytes they are, and every line is written
     when it ends, also into a pipe: whoever reads `hub`, `dev` or `events` there waits for it."""
+    _open_closed()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(  # type: ignore[union-attr]
             errors="surrogateescape", line_buffering=True
         )
+
+
+def _open_closed() -> None:
+    """Streams that were closed when we started (`>&-`) lead nowhere from here on: else what we
+    open takes their numbers, and a program's output goes into, say, the connection to the hub."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            fd = os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+            if name != "stdin":
+                setattr(sys, name, open(fd, "w"))
 
 
 def complain(message: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,24 @@ def test_bad_usage_is_125_for_2_could_be_the_program(sidecar, arguments) -> None
     done = sidecar("exec", *arguments)
     assert done.returncode == 125
     assert b"sidecar exec --help" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_no_obstacle(sidecar, closed) -> None:
+    line = f'exec "$@" {closed}'
+    code = "cat; echo out; echo err >&2; exit 5"
+    program = [sys.executable, "-m", "sidecar", "exec", "--", "sh", "-c", code]
+    done = subprocess.run(
+        ["sh", "-c", line, "sh", *program],
+        env=sidecar.environ,
+        capture_output=True,
+        input=b"",
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 5
+    assert done.stdout == (b"" if " >&-" in f" {closed}" else b"out\n")
+    assert done.stderr == (b"" if "2>&-" in closed else b"err\n")
 
 
 def test_nobody_to_speak_to_is_125(bench) -> None:
