@@ -36,7 +36,9 @@ async def start(ctx: CallContext, arguments: ShellStart) -> dict[str, Any]:
     process = await processes.start(Spec(_program_of(arguments)), id=ctx.id, owner=ctx.controller)
     processes.adopt_supervision(process)
     try:
-        ready = await _session_of(process, ctx).greet(OPENING)
+        session = _session_of(process, ctx)
+        with session.turn():  # its id may be known to others already
+            ready = await session.greet(OPENING)
     except CallError:
         raise await _failed(process) from None
     except BaseException:
@@ -109,10 +111,10 @@ async def _failed(process: Process) -> CallError:
     await process.kill(grace=0)
     with anyio.move_on_after(KILL_SLACK):
         await process.settled()
-    words = (await process.outputs[STDOUT].spool.read(0, WORDS)).data
+    words = (await process.outputs[STDOUT].spool.read(0, WORDS)).data.decode(errors="replace")
     return CallError(
         Code.UNSUPPORTED,
-        "the shell did not come to its prompt: " + words.decode(errors="replace").strip(),
+        f"the shell did not come to its prompt: {words.strip() or 'it said nothing'}",
         started=Started.YES,
         **({} if process.ended is None else describe(process.ended)),
     )

@@ -13,6 +13,10 @@ from stack import Stack, open_stack, until
 
 from sidecar.client import CallError, Code, Run, ShellSession, Started, Terminal
 from sidecar.client.program import Limits
+from sidecar.clock import SystemClock
+from sidecar.identity import new_id
+from sidecar.processes import shellsession as server
+from sidecar.processes.shellscript import Ready
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +50,35 @@ async def test_directory_and_environment_live_from_command_to_command(
         second = await shell.run("echo $MADE; (exit 4)")
         assert (second.output, second.status, second.ended) == (b"2\n", 4, False)
         assert 0 < second.duration < 10
+
+
+async def test_nobody_else_speaks_to_a_shell_that_is_being_started(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who named the call knows the id: two who listen at once would take each other's words."""
+    greet = server.ShellSession.greet
+    begun, may_go_on = anyio.Event(), anyio.Event()
+
+    async def greet_later(self: server.ShellSession, opening: bytes = b"") -> Ready:
+        if opening:
+            begun.set()
+            await may_go_on.wait()
+        return await greet(self, opening)
+
+    monkeypatch.setattr(server.ShellSession, "greet", greet_later)
+    id = new_id(SystemClock())
+
+    async def start() -> None:
+        await run.call("shell.start", {}, id=id)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(start)
+        await begun.wait()
+        with pytest.raises(CallError) as caught:
+            await run.call("shell.run", {"exec": id, "command": "echo"})
+        assert (caught.value.code, caught.value.started) == (Code.CONFLICT, Started.NO)
+        may_go_on.set()
+    assert (await run.call("shell.run", {"exec": id, "command": "exit 3"}))["status"] == 3
 
 
 async def test_a_terminal_of_some_size_and_limits(run: Run) -> None:
