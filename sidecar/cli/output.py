@@ -27,7 +27,7 @@ HINTS = {
     "timeout": "is its sidecar running? `sidecar health` says how it is",
     "outside": "paths are relative to the workspace; links that lead out are refused",
     "not_found": "`sidecar ls` shows what is there",
-    "limit": "wait until other calls have ended",
+    "limit": "ask for less at once, or wait until other calls have ended",
     "hands_away": "try again in a moment",
 }
 
