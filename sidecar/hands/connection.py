@@ -26,6 +26,7 @@ from sidecar.protocol.record import Record, record
 
 HELLO_TIME = 5.0  # seconds from the connection until hands has said who it is
 MAX_OPEN = 4096  # requests that wait for their answer
+GIVING = frozenset({"open", "replace", "spawn", "take"})  # what is answered with descriptors
 
 
 class Lost(Exception):
@@ -60,11 +61,14 @@ class Question:
     """A request, and what became of it. Of an answer that nobody waits for any more the
     descriptors are closed, and `undo` gets its value."""
 
-    __slots__ = ("descriptors", "error", "id", "settled", "state", "undo", "value")
+    __slots__ = ("descriptors", "error", "gives", "id", "settled", "state", "undo", "value")
 
-    def __init__(self, id: int, undo: Callable[[Any], None] | None = None) -> None:
+    def __init__(
+        self, id: int, undo: Callable[[Any], None] | None = None, *, gives: bool = False
+    ) -> None:
         self.id = id
         self.undo = undo
+        self.gives = gives  # descriptors; whoever asked looks for them
         self.state = State.OPEN
         self.settled = anyio.Event()  # no longer open
         self.value: Any = None
@@ -164,7 +168,7 @@ class Connection:
         for value in arguments.values():
             if type(value) is int and abs(value) >= 1 << 64:
                 raise Invalid("a number of more than 64 bits")
-        question = self._add(undo)
+        question = self._add(undo, gives=method in GIVING)
         frame = wire.encode(wire.Request(question.id, method, dict(arguments)))
         if len(frame) > wire.MAX_REQUEST:
             del self._open[question.id]
@@ -187,10 +191,10 @@ class Connection:
         if not self.is_over:
             self.begin(method, arguments, undo).settle(State.LATE)
 
-    def _add(self, undo: Callable[[Any], None] | None) -> Question:
+    def _add(self, undo: Callable[[Any], None] | None, *, gives: bool = False) -> Question:
         if len(self._open) >= MAX_OPEN:
             raise CallError(Code.LIMIT, f"more than {MAX_OPEN} requests wait for hands")
-        question = Question(self._next_id, undo)
+        question = Question(self._next_id, undo, gives=gives)
         self._next_id += 1
         self._open[question.id] = question
         if self.is_over:
@@ -207,8 +211,12 @@ class Connection:
 
     def _undo(self, question: Question, value: Any, descriptors: list[int]) -> None:
         discard(descriptors)
-        if question.undo is not None and question.error is None:
+        if question.undo is None or question.error is not None:
+            return
+        try:
             question.undo(value)
+        except CallError as error:  # too much waits for hands, or its value cannot be sent back
+            self.end(f"what it did late cannot be undone: {error.message}")
 
     def _on_end(self, why: str) -> None:
         self.why = why
@@ -264,11 +272,13 @@ class Connection:
             if descriptors:
                 raise ProtocolError("descriptors with an error")
             question.error = error_from(answer.error)
-        elif question.state is State.LATE:
-            self._undo(question, answer.value, descriptors)
-        else:
-            question.value, question.descriptors = answer.value, descriptors
+        elif descriptors and not question.gives:
+            raise ProtocolError("descriptors with an answer that has none")
         del self._open[answer.id]
+        if question.state is State.LATE:
+            self._undo(question, answer.value, descriptors)
+        elif question.error is None:
+            question.value, question.descriptors = answer.value, descriptors
         question.settle(State.ANSWERED)
 
 

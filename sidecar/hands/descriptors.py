@@ -16,6 +16,7 @@ import socket
 import stat
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sidecar.errors import ProtocolError
 
@@ -101,7 +102,8 @@ class _Closer:
                     self._works = False
                     return
                 descriptor = self._waiting.get()
-            os.close(descriptor)
+            with suppress(OSError):  # a file system's word on its flush (close(2)); it is closed
+                os.close(descriptor)
 
 
 _CLOSER = _Closer()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -87,3 +88,16 @@ def test_what_is_discarded_is_closed_even_if_that_takes_long(
     assert all(closed.acquire(timeout=5) for _ in range(4))
     assert not are_many_waiting()
     discard([])
+
+
+def test_a_close_that_fails_does_not_keep_the_next_ones_open() -> None:
+    reading, writing = os.pipe()
+    never_open = os.dup(reading)
+    os.close(never_open)
+    discard([never_open + 1000])
+    discard([reading])
+    with pytest.raises(BrokenPipeError):
+        for _ in range(500):
+            os.write(writing, b"x")
+            time.sleep(0.01)
+    os.close(writing)

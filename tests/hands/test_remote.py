@@ -297,6 +297,9 @@ ILL = [
     pytest.param("open", lambda fake, request: fake.reply(request, None), id="no descriptor"),
     pytest.param("open", lambda fake, request: fake.reply(request, None, [0, 0]), id="two"),
     pytest.param("stat", with_fd(reading_end), id="a descriptor with a stat"),
+    pytest.param("list", with_fd(reading_end, [False, []]), id="a descriptor with a page"),
+    pytest.param("known", with_fd(reading_end, []), id="a descriptor with programs"),
+    pytest.param("survivors", with_fd(reading_end, []), id="a descriptor with survivors"),
     pytest.param("stat", lambda fake, request: fake.reply(request, "x"), id="no stat"),
     pytest.param("stat", lambda fake, request: fake.reply(request, [1] * 10), id="a bad stat"),
     pytest.param("list", lambda fake, request: fake.reply(request, [False, 5]), id="no entries"),
@@ -357,6 +360,49 @@ async def test_an_answer_that_does_not_fit_ends_the_connection(
         await until(lambda: first.is_over)
 
 
+async def test_descriptors_with_an_end_that_nobody_asks_for_are_closed(socket_path: Path) -> None:
+    def answer(fake: FakeHands, request: wire.Request) -> None:
+        descriptors = [os.memfd_create("unasked") for _ in range(2)]
+        fake.link.send(wire.Reply(request.arguments.get("wait", request.id), None), descriptors)
+        close(*descriptors)
+
+    async with (
+        FakeHands(answer).at(socket_path),
+        SocketHands.open_socket(str(socket_path)) as hands,
+    ):
+        with anyio.fail_after(5):
+            code, started, _ = await refusal(hands.spawn(CAT, key=KEY))
+        assert (code, started) == (Code.HANDS_AWAY, Started.UNKNOWN)
+
+
+async def test_descriptors_with_the_answer_to_a_ping_are_closed(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialer, "PING_INTERVAL", 0.01)
+    away: list[str] = []
+    async with FakeHands(lambda fake, request: None).at(socket_path) as fake:
+        reply = fake.reply
+        monkeypatch.setattr(fake, "reply", lambda request, value: reply(request, value, [0]))
+        async with SocketHands.open_socket(str(socket_path), on_away=away.append):
+            await until(lambda: away)
+    assert away[0] == "the other side broke the protocol: descriptors with an answer that has none"
+
+
+async def test_a_late_answer_that_cannot_be_undone_ends_the_connection(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[wire.Request] = []
+    away: list[str] = []
+    async with (
+        FakeHands(lambda fake, request: asked.append(request)).at(socket_path) as fake,
+        SocketHands.open_socket(str(socket_path), on_away=away.append) as hands,
+    ):
+        with anyio.move_on_after(0.02):
+            await hands.replace("x")
+        fake.reply(asked[0], -(1 << 64))  # the number of an upload, and too large to be sent
+        await until(lambda: "a number of more than 64 bits" in "".join(away))
+
+
 async def test_an_error_is_cut_to_what_may_be_told(socket_path: Path) -> None:
     def answer(fake: FakeHands, request: wire.Request) -> None:
         error = {
@@ -411,15 +457,15 @@ async def test_an_answer_that_never_comes_is_not_waited_for(
         FakeHands(lambda fake, request: late.append(request)).at(socket_path) as fake,
         SocketHands.open_socket(str(socket_path)) as hands,
     ):
-        code, started, message = await refusal(hands.mkdir("x"))
+        code, started, message = await refusal(hands.replace("x"))
         assert (code, started) == (Code.HANDS_AWAY, Started.UNKNOWN)
-        assert message == "hands did not answer `mkdir` within 0.02 s"
+        assert message == "hands did not answer `replace` within 0.02 s"
         with anyio.move_on_after(0.02) as cancelled:
             await hands.wait(KEY)
         assert cancelled.cancelled_caught
         for request in late:  # what comes yet is thrown away
             fd = os.memfd_create("late")
-            fake.reply(request, None, [fd])
+            fake.reply(request, None, [fd] if request.method == "replace" else [])
             os.close(fd)
         await anyio.sleep(0.01)
         assert hands.status()["state"] == "connected"
