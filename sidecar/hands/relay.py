@@ -17,6 +17,7 @@ from contextlib import suppress
 from sidecar.hands.ends import PIPE_SIZE
 
 PIECE = 64 * 1024  # bytes; the kernel holds no more of a terminal's output (tty_buffer.c)
+TURN = 2 * PIECE  # bytes that are moved until others get their turn on the event loop
 
 
 class Relay:
@@ -68,10 +69,13 @@ class _Flow:
         self._loop.add_reader(source, self.move)
 
     def move(self) -> None:
-        """Move all that can be moved now."""
-        while self._is_open:
+        """Move what can be moved now, up to a `TURN`: a program may print as fast as core reads,
+        without end."""
+        moved = 0
+        while self._is_open and moved < TURN:
             if not self._piece and not self._read():
                 return
+            moved += len(self._piece)
             if not self._write():
                 return
 

@@ -18,6 +18,7 @@ import socket
 from collections.abc import Collection, Sequence
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from sidecar.errors import CallError, Code, LimitExceeded, ProtocolError
@@ -27,6 +28,7 @@ from sidecar.hands.link import Link, peer_of
 from sidecar.hands.local import LocalHands
 from sidecar.hands.requests import Answer, Requests
 from sidecar.protocol import envelope
+from sidecar.protocol.fields import is_uint
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ MAX_REQUESTS = 4096  # of one core at once; each waiter for a program is one
 MAX_NEWCOMERS = 8  # connections that have not said hello yet
 HELLO_TIME = 5.0  # seconds for that
 ACCEPT_PAUSE = 0.5  # seconds, when there is no descriptor for one more connection
+REFUSAL_PAUSE = 1.0  # seconds between lines of the log about strangers, who may come in crowds
 
 
 class Server:
@@ -47,6 +50,7 @@ class Server:
         self._incarnation = os.urandom(16)
         self._core: _Session | None = None
         self._newcomers = 0
+        self._quiet_until = 0.0  # about strangers
 
     async def serve(self, listener: socket.socket) -> None:
         """Until cancelled. Owns `listener`. Copies of descriptors are closed at the end."""
@@ -62,6 +66,8 @@ class Server:
                         await anyio.sleep(ACCEPT_PAUSE)
                         continue
                     self._welcome(sock, group)
+                    # Where somebody waits already, accept does not let others have their turn.
+                    await anyio.lowlevel.checkpoint()
         finally:
             listener.close()
             self._keeper.close()
@@ -69,14 +75,16 @@ class Server:
     def _welcome(self, sock: socket.socket, group: TaskGroup) -> None:
         pid, uid = peer_of(sock)
         if uid not in self._uids or self._newcomers >= MAX_NEWCOMERS:
-            log.warning("refused process %d of uid %d: it may not be core here", pid, uid)
             sock.close()
+            if anyio.current_time() >= self._quiet_until:
+                self._quiet_until = anyio.current_time() + REFUSAL_PAUSE
+                log.warning("refused process %d of uid %d: it may not be core here", pid, uid)
             return
+        self._newcomers += 1
         group.start_soon(self._attend, sock, f"process {pid} of uid {uid}")
 
     async def _attend(self, sock: socket.socket, who: str) -> None:
         session = _Session(sock, Requests(self._hands, self._keeper))
-        self._newcomers += 1
         try:
             with anyio.move_on_after(HELLO_TIME):
                 await session.greeted.wait()
@@ -171,6 +179,10 @@ class _Session:
     def _begin(self, request: wire.Request) -> None:
         if self._group is None or request.id in self._scopes:
             raise ProtocolError("a request before our hello, or under an id that is in use")
+        if request.method != "spawn" and "wait" in request.arguments:
+            raise ProtocolError(f"a wait that goes with {request.method!r}")
+        if not is_uint(request.arguments.get("wait", 0)):
+            raise ProtocolError("a wait under an id that is none")
         if len(self._scopes) >= MAX_REQUESTS:
             error = CallError(Code.LIMIT, f"more than {MAX_REQUESTS} requests at once")
             self._link.send(wire.Failure(request.id, envelope.error_map(error)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import anyio
 import pytest
 
+from sidecar.hands import relay as module
 from sidecar.hands.relay import Relay
 
 
@@ -86,6 +87,21 @@ async def test_a_program_that_does_not_read_holds_the_writer(bench: Bench) -> No
     written = await fill(bench.relay.input)
     assert 65_536 <= len(written) < 300_000
     assert await read(bench.program, 1000) == written[:1000]
+
+
+async def test_others_get_their_turn_while_much_is_moved() -> None:
+    source, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    reader, target = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    for fd in (writer, target):
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 1 << 19)
+    assert os.write(writer, b"x" * (1 << 19)) == 1 << 19
+    flow = module._Flow(source, target)
+    flow.move()
+    assert len(os.read(reader, 1 << 20)) == module.TURN
+    assert len(await read(reader, (1 << 19) - module.TURN)) == (1 << 19) - module.TURN
+    flow.close()
+    os.close(writer)
+    os.close(reader)
 
 
 async def fill(fd: int) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 from servedhands import reach, serve, serve_with
 
@@ -131,6 +132,11 @@ async def test_the_end_of_a_program_may_be_waited_for_from_its_start(peer: Peer)
         pytest.param(
             [wire.Request(5, "wait", {"key": b"k"}), wire.Request(5, "ping", {})], id="an id twice"
         ),
+        pytest.param([wire.Request(5, "ping", {"wait": 6})], id="a wait for nothing"),
+        pytest.param(
+            [wire.Request(5, "spawn", {"program": {"argv": ["x"]}, "key": b"k", "wait": []})],
+            id="a wait under no id",
+        ),
     ],
 )
 async def test_what_makes_no_sense_ends_the_connection_and_nothing_else(
@@ -193,6 +199,32 @@ async def test_who_may_not_be_core_is_refused(
     assert caplog.messages == [
         f"refused process {os.getpid()} of uid {os.getuid()}: it may not be core here"
     ]
+
+
+async def test_a_crowd_of_strangers_stops_nobody_and_fills_no_log(
+    local: LocalHands, socket_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(local, core_uids=[4321])
+    server._uids.discard(0)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with serve_with(server, socket_path), anyio.create_task_group() as group:
+        crowd = [socket.socket(socket.AF_UNIX) for _ in range(50)]
+        for stranger in crowd:
+            stranger.connect(str(socket_path))
+        group.start_soon(count)
+        await anyio.wait_readable(crowd[-1])  # hung up
+        group.cancel_scope.cancel()
+        for stranger in crowd:
+            stranger.close()
+    assert turns >= len(crowd), "accepted one after the other, and each time others had a turn"
+    assert len(caplog.messages) == 1
 
 
 async def test_too_many_requests_are_a_limit(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
