@@ -37,14 +37,12 @@ def listening(path: str, *, mode: int) -> Iterator[socket.socket]:
     with _locked_folder(path):
         _remove_stale(path)
         listener = _bind(path, mode)
-        ours = _identity(path)
+        ours = _hold(path)
     try:
         yield listener
     finally:
         listener.close()
-        if ours is not None and _identity(path) == ours:
-            with suppress(OSError):
-                os.unlink(path)
+        _remove(path, ours)
 
 
 @contextmanager
@@ -111,9 +109,19 @@ def _bind(path: str, mode: int) -> socket.socket:
     return listener
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _hold(path: str) -> int | None:
+    """A descriptor of our file. As long as it is open no other file has the same number, not
+    even one of a hands that was started while we end."""
+    with suppress(OSError):
+        return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return None
+
+
+def _remove(path: str, ours: int | None) -> None:
+    """Only what is ours, so under the lock: nobody may put his own in its place meanwhile."""
+    if ours is None:
+        return
+    with suppress(OSError, InUse, Unusable), _locked_folder(path):
+        if os.path.samestat(os.lstat(path), os.fstat(ours)):
+            os.unlink(path)
+    os.close(ours)

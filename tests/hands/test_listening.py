@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,16 @@ def test_a_file_that_took_the_place_of_ours_stays(tmp_path: Path) -> None:
         (tmp_path / "s").unlink()
         (tmp_path / "s").touch()
     assert os.listdir(tmp_path) == ["s"]
+
+
+def test_one_that_ends_slowly_leaves_the_socket_of_the_next_one(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with ExitStack() as next_one:
+        with listening(path, mode=0o600) as listener:
+            listener.close()  # it ends, and what it started has to end first
+            next_one.enter_context(listening(path, mode=0o600))
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(path)
 
 
 def test_who_starts_at_the_same_time_waits_and_is_told(
