@@ -206,5 +206,7 @@ async def test_environment_and_limits_are_as_asked_for(run: Run) -> None:
     assert names == {b"A", b"SIDECAR_EXEC_ID"}
     done = await run.exec("echo ${HOME-unset}", unset=["HOME"])
     assert done.stdout == b"unset\n"
-    done = await run.exec("ulimit -n; ulimit -t", limits=Limits(files=64, cpu=7))
+    # They are set right after the start: a program that waits for input has them.
+    shell = "read go; ulimit -n; ulimit -t"
+    done = await run.exec(shell, input=b"go\n", limits=Limits(files=64, cpu=7))
     assert done.stdout == b"64\n7\n"
