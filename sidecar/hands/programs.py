@@ -118,6 +118,8 @@ class Programs:
         process = read_process(pid)
         if process is None or process.start_time != start_time or not process.is_alive:
             return False
+        if pid in self._pids:  # two would wait for one
+            return False
         record = Record(key, pid, start_time, is_child=process.parent == os.getpid())
         self._remember(record)
         self._reaper.watch(record)
@@ -253,6 +255,9 @@ class Programs:
     # Ending ------------------------------------------------------------------------------
 
     def _remember(self, record: Record) -> None:
+        for earlier in self._ended.values():
+            if earlier.pid == record.pid:  # given out again, so nothing of its session was left
+                earlier.owns_session = False
         self._running[record.key] = record
         self._pids.add(record.pid)
 

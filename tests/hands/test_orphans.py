@@ -14,6 +14,7 @@ from sidecar.errors import CallError, Code
 from sidecar.hands.interface import Program
 from sidecar.hands.local import LocalHands
 from sidecar.hands.proc import read_children, read_process
+from sidecar.hands.record import Record
 from sidecar.hands.syscalls import is_subreaper
 
 KEY = os.urandom(16)
@@ -163,3 +164,36 @@ async def test_a_program_of_an_earlier_hands_is_signalled_and_ended(root: Path) 
         with pytest.raises(CallError) as caught:
             await hands.wait(KEY)
     assert caught.value.code == Code.OUTCOME_UNKNOWN
+
+
+async def test_a_program_is_not_adopted_under_a_second_key(root: Path) -> None:
+    async with LocalHands.open_root(str(root)) as hands:
+        running = await hands.spawn(Program(shell="read x; exit 5", stdin=True), key=KEY)
+        assert not hands.adopt(b"another", running.pid, running.start_time)
+        assert running.stdin is not None
+        os.close(running.stdin)
+        with anyio.fail_after(5):
+            assert (await hands.wait(KEY)).status == 5
+        for descriptor in (running.stdout, running.stderr):
+            assert descriptor is not None
+            os.close(descriptor)
+
+
+async def test_who_gets_the_number_of_a_program_that_ended_gets_its_session_too(
+    root: Path,
+) -> None:
+    async with LocalHands.open_root(str(root)) as hands:
+        running = await hands.spawn(Program(shell="sleep 60 <&- >&- 2>&- & exit 0"), key=KEY)
+        await hands.wait(KEY)
+        programs = hands._programs
+        before = programs._ended[KEY]
+        assert before.owns_session, "something of it is left"
+        # A shell cannot be made to have a number, so its record is.
+        number = running.pid
+        programs._remember(Record(b"next", number, running.start_time + 1))
+        assert not before.owns_session
+        programs._pids.remove(number)
+        del programs._running[b"next"]
+        for descriptor in (running.stdout, running.stderr):
+            assert descriptor is not None
+            os.close(descriptor)
