@@ -268,17 +268,15 @@ class Connection:
         question = self._open.get(answer.id)
         if question is None:
             raise ProtocolError("an answer to a request that was not made")
-        if isinstance(answer, wire.Failure):
-            if descriptors:
-                raise ProtocolError("descriptors with an error")
-            question.error = error_from(answer.error)
-        elif descriptors and not question.gives:
+        if descriptors and not (question.gives and isinstance(answer, wire.Reply)):
             raise ProtocolError("descriptors with an answer that has none")
-        del self._open[answer.id]
-        if question.state is State.LATE:
+        if isinstance(answer, wire.Failure):
+            question.error = error_from(answer.error)
+        elif question.state is State.LATE:
             self._undo(question, answer.value, descriptors)
-        elif question.error is None:
+        else:
             question.value, question.descriptors = answer.value, descriptors
+        self._open.pop(answer.id, None)  # if that did not end the connection, and all with it
         question.settle(State.ANSWERED)
 
 
