@@ -25,6 +25,7 @@ from sidecar.processes.drains import Drains
 from sidecar.processes.kept import Forgotten, victims
 from sidecar.processes.process import Process, Surroundings
 from sidecar.processes.record import Spec, State
+from sidecar.protocol.fields import is_id
 from sidecar.protocol.ids import show
 from sidecar.protocol.limits import HOLD_TIME, PROGRAMS_KEPT
 from sidecar.protocol.spool import OnFull
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 TRIM_EVERY = 32  # ends between two looks at who may go: each look goes through all of /proc
 LOOK_TIME = 2.0  # seconds that such a look may take
+MOST_TAKEN_UP = 2048  # programs that core knows while it takes up more; a hands keeps no more
 
 
 class Processes:
@@ -116,7 +118,9 @@ class Processes:
             if known.key in self._starting or known.key in self._forgotten:
                 continue
             if process is None:
-                await self._take_up(known)
+                # Hands is not trusted: what is no call's is not ours, and each takes descriptors.
+                if is_id(known.key) and len(self._all) < MOST_TAKEN_UP:
+                    await self._take_up(known)
             elif process.state is State.UNKNOWN and process.ended is not None:
                 process.revive()
                 self.adopt_supervision(process)

@@ -13,7 +13,7 @@ from programtable import Bench, open_bench, open_other, read_all
 from stack import until
 
 from sidecar.errors import CallError, Code
-from sidecar.hands.interface import Running
+from sidecar.hands.interface import Known, Running
 from sidecar.processes import table as module
 from sidecar.processes.record import State
 from sidecar.protocol.limits import PROGRAMS_KEPT
@@ -130,6 +130,28 @@ async def test_a_program_that_only_hands_knows_is_taken_up(bench: Bench) -> None
         assert ended.exit is not None
         assert ended.exit.status == 7
         assert await read_all(taken) == b"found\n"
+
+
+async def test_what_a_hands_makes_up_is_not_taken_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_TAKEN_UP", 2)
+    asked: list[bytes] = []
+
+    async def take(key: bytes) -> Running:
+        asked.append(key)
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        os.close(writing)
+        return Running(1, 1, None, reading, None)
+
+    async def known() -> list[Known]:
+        return [Known(key, 1, 1, True, False, b"") for key in (b"no id", b"", *ids)]
+
+    ids = [bytes([number]) * 16 for number in range(5)]
+    monkeypatch.setattr(bench.hands, "take", take)
+    monkeypatch.setattr(bench.hands, "known", known)
+    await bench.table.adopt_known()
+    assert asked == ids[:2]
 
 
 def _copies(pid: int) -> list[int]:
