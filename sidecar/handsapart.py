@@ -12,9 +12,9 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from sidecar.errors import CallError
-from sidecar.hands.connection import Peer
+from sidecar.hands.apart.connection import Peer
+from sidecar.hands.apart.remote import SocketHands
 from sidecar.hands.interface import Hands
-from sidecar.hands.remote import SocketHands
 from sidecar.parts import Parts
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from sidecar.hands.environment import Environment
 from sidecar.hands.interface import Hands
-from sidecar.hands.local import LocalHands
+from sidecar.hands.local.environment import Environment
+from sidecar.hands.local.hands import LocalHands
 from sidecar.parts import Parts
 
 

@@ -38,7 +38,7 @@ def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
     itself, 0.2 ms with vfork): less than a hop to a thread, so programs are spawned on the loop.
     """
     detector = BlockBuster(["sidecar"])
-    detector.functions["os.stat"].can_block_in("/hands/spawn.py", {"_spawn"})
+    detector.functions["os.stat"].can_block_in("/hands/local/spawn.py", {"_spawn"})
     detector.functions["os.stat"].can_block_in("/_sockets.py", {"setup_unix_local_socket"})
     detector.activate()
     yield detector

@@ -54,7 +54,7 @@ async def test_our_code_may_read_a_non_blocking_descriptor_on_the_event_loop() -
 
 
 async def test_only_what_spawns_may_look_for_a_file_on_the_event_loop() -> None:
-    assert as_sidecar_code(LOOK, "hands/spawn.py")._spawn().st_ino
+    assert as_sidecar_code(LOOK, "hands/local/spawn.py")._spawn().st_ino
     with pytest.raises(BlockingError):
         as_sidecar_code(LOOK)._spawn()
 

@@ -17,7 +17,7 @@ from sidecar import runtime, serving
 from sidecar.cli.health import _describe
 from sidecar.client import Controller
 from sidecar.clock import SystemClock
-from sidecar.hands.local import LocalHands
+from sidecar.hands.local.hands import LocalHands
 from sidecar.parts import Parts, health_of
 
 

@@ -162,8 +162,8 @@ def _check(found: Arguments) -> None:
 def _serve(parsed: Arguments) -> int:
     import anyio
 
-    from sidecar.hands.listening import InUse, Unusable, listening
-    from sidecar.hands.process import Options, drop_tokens, run
+    from sidecar.hands.apart.listening import InUse, Unusable, listening
+    from sidecar.hands.apart.process import Options, drop_tokens, run
     from sidecar.hardening import protect_memory
 
     protect_memory()

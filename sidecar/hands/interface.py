@@ -2,10 +2,9 @@
 
 Hands opens paths, spawns and reaps programs, and gives core *descriptors*; core does the
 reading and writing. Core holds the token, the journal and the receipts and never touches a
-workspace path by itself: its uid may not even be allowed to. The in-process form is
-`sidecar.hands.local`; `sidecar.hands.remote` speaks this same interface over a Unix socket to a
-`sidecar hands`. Nothing here passes an object that could not cross one: paths, numbers,
-descriptors.
+workspace path by itself: its uid may not even be allowed to. `hands.local` is the in-process
+form; `hands.apart` speaks this same interface over a Unix socket to a `sidecar hands`. Nothing
+here passes an object that could not cross one: paths, numbers, descriptors.
 
 Paths are `str | bytes`, relative to the workspace root (an absolute path under the root is
 accepted too); bytes for names that are not UTF-8. Every path operation is confined: nothing
@@ -96,7 +95,7 @@ class Limits:
     """Resource limits of a program and what it starts (setrlimit(2)); None leaves ours.
 
     They are set just after the start: what a program does in its first 0.1 ms may escape them
-    (`hands.restraint`). Only root can raise them. One above ours answers `limit`.
+    (`hands.local.restraint`). Only root can raise them. One above ours answers `limit`.
     """
 
     memory: int | None = None  # bytes of address space, of each process: RLIMIT_AS

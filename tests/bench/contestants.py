@@ -21,9 +21,9 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 
 from sidecar.clock import SystemClock
+from sidecar.hands.apart.remote import SocketHands
 from sidecar.hands.interface import Hands, Program, Running, Terminal
-from sidecar.hands.local import LocalHands
-from sidecar.hands.remote import SocketHands
+from sidecar.hands.local.hands import LocalHands
 from sidecar.identity import new_id
 from sidecar.pipes import PipeReader
 from sidecar.protocol.spool import OnFull

@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from sidecar.clock import SystemClock
 from sidecar.hands.interface import Program
-from sidecar.hands.local import LocalHands
+from sidecar.hands.local.hands import LocalHands
 from sidecar.identity import new_id
 from sidecar.pipes import PipeReader
 from sidecar.protocol.spool import OnFull

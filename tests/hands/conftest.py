@@ -12,10 +12,10 @@ import pytest
 from servedhands import reach
 
 from sidecar.errors import CallError
-from sidecar.hands.beneath import Beneath
-from sidecar.hands.descriptors import _CLOSER
+from sidecar.hands.apart.descriptors import _CLOSER
 from sidecar.hands.interface import Hands
-from sidecar.hands.local import LocalHands
+from sidecar.hands.local.beneath import Beneath
+from sidecar.hands.local.hands import LocalHands
 
 
 @pytest.fixture(autouse=True)

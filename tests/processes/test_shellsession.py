@@ -19,9 +19,9 @@ from stack import until
 
 from sidecar.clock import SystemClock
 from sidecar.errors import CallError, Code
+from sidecar.hands.apart.remote import SocketHands
 from sidecar.hands.interface import Hands, Program, Target, Terminal
-from sidecar.hands.local import LocalHands
-from sidecar.hands.remote import SocketHands
+from sidecar.hands.local.hands import LocalHands
 from sidecar.processes import shellsession
 from sidecar.processes.commandoutput import CommandOutput
 from sidecar.processes.process import Process

@@ -14,9 +14,9 @@ from pathlib import Path
 import anyio
 
 from sidecar.cli import hands as verb
-from sidecar.hands import listening, process
+from sidecar.hands.apart import listening, process
+from sidecar.hands.apart.remote import SocketHands
 from sidecar.hands.interface import Program, Terminal
-from sidecar.hands.remote import SocketHands
 
 
 async def warm_up(folder: Path) -> None:

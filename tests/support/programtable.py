@@ -13,7 +13,7 @@ import anyio.lowlevel
 from sidecar.clock import SystemClock
 from sidecar.errors import CallError, Code
 from sidecar.hands.interface import Exit, Known, Program, Running, Survivor
-from sidecar.hands.local import LocalHands
+from sidecar.hands.local.hands import LocalHands
 from sidecar.identity import new_id
 from sidecar.processes.process import Process
 from sidecar.processes.record import Spec

@@ -12,11 +12,11 @@ from typing import Any
 
 import anyio
 
-from sidecar.hands import wire
-from sidecar.hands.link import Link
-from sidecar.hands.local import LocalHands
-from sidecar.hands.remote import SocketHands
-from sidecar.hands.server import Server
+from sidecar.hands.apart import wire
+from sidecar.hands.apart.link import Link
+from sidecar.hands.apart.remote import SocketHands
+from sidecar.hands.apart.server import Server
+from sidecar.hands.local.hands import LocalHands
 
 
 def listen(path: Path) -> socket.socket:

@@ -22,7 +22,7 @@ import sidecar
 from sidecar import runtime, serving
 from sidecar.client import Controller, Run
 from sidecar.clock import Clock, SystemClock
-from sidecar.hands.local import LocalHands
+from sidecar.hands.local.hands import LocalHands
 from sidecar.hub import Hub, HubSettings, serve
 from sidecar.parts import Parts
 from sidecar.protocol.names import Scope, controller_grant, sidecar_grant

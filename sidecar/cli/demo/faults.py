@@ -20,7 +20,7 @@ runpy.run_module("sidecar", run_name="__main__", alter_sys=True)
 
 _WITHOUT_CONFINEMENT = """
 import os
-from sidecar.hands.beneath import Beneath
+from sidecar.hands.local.beneath import Beneath
 
 def resolve(self, path, *, follow=True):
     return os.open(os.path.join(self.path, os.fsencode(path)), os.O_PATH | os.O_CLOEXEC)
