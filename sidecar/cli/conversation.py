@@ -31,7 +31,7 @@ from sidecar.client import CallError, Process, RemoteProcess
 HEEDED = (*SIGNALS, signal.SIGQUIT, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
 CREDIT = 256 * 1024  # bytes on their way: so much is still shown after Ctrl-C
 REDRAW = 0.05  # seconds between two sizes, or a program may see only the second
-LAST_WORDS = 0.5  # seconds that our terminal has to take the reset
+LAST_WORDS = 0.5  # seconds that our terminal has to take the reset, and the program our last keys
 # Alternate screen, hidden cursor, mouse reports, bracketed paste, application keys, colours.
 RESET = b"\x1b[?1047l\x1b[?25h\x1b[?1000;1002;1003;1006;1004;2004;1l\x1b>\x1b[0m\r\n"
 
@@ -86,6 +86,8 @@ class Conversation:
         except OSError:  # our terminal is gone, which tells as SIGHUP does
             self.outcome.signal = signal.SIGHUP
         else:
+            with anyio.move_on_after(LAST_WORDS):
+                await process.leave_stdin()  # no end for a terminal, only for us
             self.outcome.has_left = True
         block.cancel()
 

@@ -91,6 +91,13 @@ class Process:
         if self._source is not None:
             self._source.end()
 
+    async def leave_stdin(self) -> None:
+        """The end of what we write, as `close_stdin`, once the sidecar has all of it: whoever
+        leaves earlier takes back what is still on its way."""
+        if self._source is not None:
+            self._source.end()
+            await self._source.received()
+
     @property
     def skipped(self) -> dict[int, list[tuple[int, int]]]:
         """By output, the ranges of offsets that were gone before they could be sent."""

@@ -36,6 +36,11 @@ class PushSource:
         self._ended = True
         self._grown.ring()
 
+    async def received(self) -> None:
+        """After `end`: until the other side has everything, or wants no more."""
+        while not self._closed:
+            await self._shrunk.wait()
+
     async def read(self, offset: int, size: int) -> Piece:
         while offset - self._base >= len(self._buffer) and not self._ended:
             await self._grown.wait()

@@ -126,6 +126,15 @@ async def test_leaving_ends_nothing(run: Run) -> None:
         assert (await process.wait()).status == 0
 
 
+async def test_what_was_written_arrives_though_its_writer_leaves_at_once(run: Run) -> None:
+    remote = await run.start("read line; exit 4", terminal=Terminal())
+    async with remote.attach(input=True) as process:
+        await process.write(b"typed\r")
+        await process.leave_stdin()
+    with anyio.fail_after(10):
+        assert (await remote.wait()).status == 4
+
+
 async def test_what_was_printed_can_be_read_from_anywhere(run: Run) -> None:
     remote = await run.start("printf 0123456789; printf error >&2; exec sleep 60")
     await until_printed(remote, 1, 10)
