@@ -77,6 +77,7 @@ def test_parents_are_made_when_asked_for(sidecar, folders) -> None:
     assert (there / "x/y/a").read_text() == "1"
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_utf8(sidecar, folders) -> None:
     here, there = folders
     (here / "a").write_text("1")

@@ -41,6 +41,7 @@ def test_what_it_keeps_is_ours_alone(dev_on) -> None:
     assert dev.profile["pid"] == dev.process.pid
 
 
+@pytest.mark.slow
 def test_a_second_one_on_the_same_folder_names_the_first(dev_on) -> None:
     dev = dev_on("a")
     done = dev.bench("dev", ".", cwd=dev.folder)
@@ -49,6 +50,7 @@ def test_a_second_one_on_the_same_folder_names_the_first(dev_on) -> None:
     assert dev.bench("exec", "true").returncode == 0
 
 
+@pytest.mark.slow
 def test_the_sidecar_is_started_again_when_it_dies(dev_on, wait_for) -> None:
     dev = dev_on("a")
     wait_for(lambda: b"channel open" in dev.log.read_bytes(), "the sidecar")

@@ -170,6 +170,7 @@ def test_a_signal_ends_the_program_there(sidecar, wait_for, number, status) -> N
     wait_for(lambda: not is_alive(remote), "the program to end")
 
 
+@pytest.mark.slow
 def test_a_second_signal_does_not_wait_for_a_stubborn_program(sidecar, wait_for) -> None:
     stubborn = "trap '' TERM; echo $$; while :; do sleep 0.1; done"
     process = sidecar.start("exec", "--", "sh", "-c", stubborn, stdout=subprocess.PIPE)

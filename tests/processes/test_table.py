@@ -208,6 +208,7 @@ async def test_a_task_of_a_program_that_fails_ends_nothing_else(
     assert (await bench.run("true")).state is State.ENDED
 
 
+@pytest.mark.slow
 async def test_a_thousand_programs_one_after_the_other_leave_nothing(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         for _ in range(PROGRAMS_KEPT + 40):

@@ -80,6 +80,7 @@ async def test_output_of_any_size_around_the_limits_of_a_result(size: int, run: 
     assert (printed.status, printed.stdout) == (0, bytes(size))
 
 
+@pytest.mark.slow
 async def test_hundred_megabytes_in_and_out_take_constant_memory(run: Run) -> None:
     def resident() -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
