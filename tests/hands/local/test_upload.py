@@ -279,7 +279,7 @@ async def test_an_upload_that_was_cancelled_while_it_began_leaves_nothing(
         has_gone.set()
 
     begin, aborted = module.begin, module.Part.abort
-    monkeypatch.setattr("sidecar.hands.local.begin", slowly)
+    monkeypatch.setattr("sidecar.hands.local.hands.begin", slowly)
     monkeypatch.setattr(module.Part, "abort", abort)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):  # cancels the task, not an anyio scope
