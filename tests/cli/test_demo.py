@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ TIME = 60.0  # seconds; ten are usual
 
 
 @pytest.fixture
-def temporary(tmp_path: Path) -> Path:
-    """Where the demo makes its folder."""
-    return tmp_path
+def temporary() -> Iterator[Path]:
+    """Where the demo makes its folder. A short path, because sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="sc-") as folder:
+        yield Path(folder)
 
 
 def environment(temporary: Path, **more: str) -> dict[str, str]:
