@@ -21,7 +21,7 @@ from sidecar.allocator import tune_malloc
 from sidecar.channel import Channel
 from sidecar.clock import Clock, SystemClock
 from sidecar.exchange import Exchange
-from sidecar.hardening import protect_memory
+from sidecar.hardening import protect_memory, raise_descriptor_limit
 from sidecar.identity import new_id
 from sidecar.journal import MemoryJournal
 from sidecar.parts import Parts
@@ -47,6 +47,7 @@ async def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. Raises `StateUnusable`, `StateLocked`."""
     tune_malloc()
     protect_memory()
+    raise_descriptor_limit()
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(state_folder(settings.state_folder))
         parts = assemble(settings, folder, SystemClock())

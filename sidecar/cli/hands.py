@@ -164,9 +164,10 @@ def _serve(parsed: Arguments) -> int:
 
     from sidecar.hands.apart.listening import InUse, Unusable, listening
     from sidecar.hands.apart.process import Options, drop_tokens, run
-    from sidecar.hardening import protect_memory
+    from sidecar.hardening import protect_memory, raise_descriptor_limit
 
     protect_memory()
+    raise_descriptor_limit()
     drop_tokens()
     environment: Literal["clean", "inherited"] = (
         "inherited" if parsed.environment == "inherited" else "clean"

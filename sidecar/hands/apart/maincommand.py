@@ -17,6 +17,7 @@ from contextlib import suppress
 from sidecar.hands.local import orphans
 from sidecar.hands.local.reaping import Reaper
 from sidecar.hands.local.record import Record
+from sidecar.hardening import give_back_descriptor_limit
 
 FORWARDED = (
     signal.SIGTERM,
@@ -38,6 +39,7 @@ class MainCommand:
             name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)
         }
         child = subprocess.Popen(argv, env=environment, process_group=0)
+        give_back_descriptor_limit(child.pid)
         orphans.spare(child.pid)
         child.returncode = 0  # it is ours to wait for; Popen would when it is collected
         self._record = Record(b"", child.pid, 0)

@@ -18,6 +18,7 @@ from functools import cache
 
 from sidecar.errors import Invalid, LimitExceeded
 from sidecar.hands.interface import Limits
+from sidecar.hardening import give_back_descriptor_limit
 
 # Thousandths of all memory that a program seems to use beyond what it does (proc(5)). With half of
 # all memory on top, the kernel takes the greediest of the programs long before it thinks of us.
@@ -51,6 +52,7 @@ def restraints_of(limits: Limits | None) -> tuple[Restraint, ...]:
 def restrain(pid: int, restraints: tuple[Restraint, ...]) -> None:
     """Hold a child back that was just started. Raises `OSError` if a limit cannot be set, as of
     a program that runs as another user (set-user-ID)."""
+    give_back_descriptor_limit(pid)
     for what, soft, hard in restraints:
         resource.prlimit(pid, what, (soft, hard))
     with suppress(OSError):  # no procfs, or another user's program: then it is only not preferred
