@@ -277,11 +277,6 @@ class Spool:
         """Raises `Invalid` for an offset behind what was printed so far."""
         self._protocol.find(offset)
 
-    async def wait_data(self, offset: int) -> None:
-        """Return once there are bytes after `offset`, or there will be none."""
-        while offset >= self._protocol.size and not self._protocol.has_ended:
-            await self.wait_grown()
-
     async def wait_grown(self) -> None:
         """Return when there is more to read, there will be no more, or `grown` is rung."""
         self._check_open()

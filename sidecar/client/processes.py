@@ -47,7 +47,7 @@ class ProcessInfo:
     pid: int
     state: Literal["running", "ended", "unknown"]
     owner: str | None  # the controller that started it
-    argv: Sequence[str | bytes]  # empty if `shell` is set, or it ran before the sidecar did
+    argv: Sequence[str | bytes]  # empty if `shell` is set, or nobody knows it any more
     shell: str | None
     cut: int  # bytes of its command that are not told
     age: float  # seconds since its start

@@ -2,7 +2,7 @@
 
 exec, pid, state       the exec id; running, ended or unknown
 owner                  the controller that started it; None for a stateless caller
-adopted                it ran before this sidecar did, and `before` that is unknown
+adopted                it ran before this sidecar did: of `argv` only the first 256 bytes
 argv | shell, cut      the command; `cut` bytes of it are left out here
 cwd                    as it was asked for; None is the workspace
 began_ms, ended_ms     on the calendar, the latter None until it ended

@@ -84,7 +84,8 @@ def describe(ended: Ended) -> dict[str, Any]:
 
 
 def command_of(program: Program) -> dict[str, Any]:
-    """`argv` or `shell`, and how many bytes of it are left out; neither of an adopted one."""
+    """`argv` or `shell`, and how many bytes of it are left out. Of an adopted one hands has only
+    the first bytes, and nobody knows how many more there were."""
     if program.shell is not None:
         shown = _cut(program.shell, COMMAND_BYTES)
         return {"shell": shown, "cut": _size(program.shell) - _size(shown)}
