@@ -4,7 +4,7 @@ The exchange is the channel's source and its receiver. It parses every hub messa
 attachment it belongs to, keeps the windows of both directions, starts event readers, answers
 `attach`, says `hello` on each new connection, and hands calls and streams to the dispatcher.
 
-Until there is a dispatcher, messages are kept as they came: see `early`.
+Until there are a journal and a dispatcher, messages are kept as they came: see `early`.
 
 A message with a wrong attachment or with broken CBOR has no known sender: see `strangers`.
 """
@@ -47,14 +47,14 @@ COMPANY = 0.020  # seconds that an `accepted` waits for the result; far below a 
 class Exchange:
     """The I/O around attachments, windows and readers of one sidecar."""
 
-    def __init__(self, identity: Identity, journal: Journal, clock: Clock) -> None:
+    def __init__(self, identity: Identity, clock: Clock) -> None:
         self._identity = identity
-        self._journal = journal
         self._clock = clock
         self._attachments = Attachments(identity.subject)
         self._outboxes = Outboxes()
         self._timer = Timer(clock, self._on_deadline)
         self._dispatcher: Dispatcher | None = None
+        self._journal: Journal  # from `begin` on; before it, nothing is looked into
         self._early = EarlyMessages()
         self._wake_channel: Callable[[], None] = _asleep
         self._group: TaskGroup | None = None
@@ -70,8 +70,9 @@ class Exchange:
         """How far hands is known to be from us, for every hello from now on."""
         self._identity = replace(self._identity, trust=trust)
 
-    def begin(self, dispatcher: Dispatcher) -> None:
+    def begin(self, dispatcher: Dispatcher, journal: Journal) -> None:
         """Answer from now on, and first of all who came early. Both tasks are running."""
+        self._journal = journal
         self._dispatcher = dispatcher
         for message in self._early.take():
             try:
@@ -115,9 +116,8 @@ class Exchange:
 
     async def caught_up(self) -> None:
         """Until every reader has handed out all events there are now."""
-        last = self._journal.last
         for reader in list(self._readers.values()):
-            await reader.caught_up(last)
+            await reader.caught_up(self._journal.last)
 
     # the channel's source -----------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from sidecar import __version__
 from sidecar.channel import Channel
 from sidecar.clock import Clock
 from sidecar.exchange import Exchange
-from sidecar.journal import MemoryJournal
+from sidecar.journal import Journal
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.ids import show
 from sidecar.settings import Settings
@@ -23,18 +23,24 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Parts:
-    """First what says hello; the rest is there once `serving` has been loaded."""
+    """First what says hello; the rest is there once `serving` has been loaded and has opened the
+    state. Nothing is emitted before."""
 
     settings: Settings
     folder: Path  # the state folder
     exchange: Exchange
     channel: Channel
-    journal: MemoryJournal
     incarnation: bytes
     started: float
     clock: Clock
+    journal: Journal = field(init=False)
     means: Means = field(init=False)
     dispatcher: Dispatcher = field(init=False)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether the state has been opened: from then on events may be emitted."""
+        return hasattr(self, "journal")
 
     def emit(self, name: str, data: Any, *, call: bytes | None = None) -> int:
         """Append an event to the journal; its sequence number."""

@@ -1,8 +1,8 @@
 """The task tree of `sidecar run`.
 
 It reads top to bottom as the story of the program: protect the process, take the state folder,
-dial, say hello, load what serves calls (`serving`), and on SIGTERM drain and end. What is not
-needed for `hello` is loaded after it.
+dial, say hello, load what serves calls and open the state (`serving`), and on SIGTERM drain and
+end. What is not needed for `hello` is loaded after it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from sidecar.clock import Clock, SystemClock
 from sidecar.exchange import Exchange
 from sidecar.hardening import protect_memory, raise_descriptor_limit
 from sidecar.identity import new_id
-from sidecar.journal import MemoryJournal
 from sidecar.parts import Parts
 from sidecar.protocol.attach import Identity
 from sidecar.protocol.ids import show
@@ -32,7 +31,7 @@ from sidecar.protocol.ratelimit import RateLimit
 from sidecar.protocol.webpubsub import codec_for
 from sidecar.protocol.webpubsub.frames import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 from sidecar.settings import Settings
-from sidecar.statefolder import state_folder
+from sidecar.statefolder import StateUnusable, state_folder
 from sidecar.tokens import FixedToken, TokenFile, TokenProvider, parse_token
 
 log = logging.getLogger(__name__)
@@ -48,10 +47,21 @@ async def run(settings: Settings) -> int:
     tune_malloc()
     protect_memory()
     raise_descriptor_limit()
-    async with AsyncExitStack() as stack:
-        folder = await stack.enter_async_context(state_folder(settings.state_folder))
-        parts = assemble(settings, folder, SystemClock())
-        return await _serve_until_told(parts, stack)
+    try:
+        async with AsyncExitStack() as stack:
+            folder = await stack.enter_async_context(state_folder(settings.state_folder))
+            parts = assemble(settings, folder, SystemClock())
+            return await _serve_until_told(parts, stack)
+    except ExceptionGroup as group:
+        raise _reason(group) from None
+
+
+def _reason(group: ExceptionGroup) -> Exception:
+    """The one sentence about the state, if that is why all tasks ended; else all that failed."""
+    found: Exception | None = group.subgroup(StateUnusable)
+    while isinstance(found, ExceptionGroup):
+        found = found.exceptions[0]
+    return found or group
 
 
 def assemble(settings: Settings, folder: Path, clock: Clock) -> Parts:
@@ -59,8 +69,7 @@ def assemble(settings: Settings, folder: Path, clock: Clock) -> Parts:
     incarnation = new_id(clock)
     form, trust = ("socket", "unknown") if settings.hands else ("in-process", "shared")
     identity = Identity(Subject(settings.run), incarnation, settings.generation, form, trust)
-    journal = MemoryJournal(new_id(clock))
-    exchange = Exchange(identity, journal, clock)
+    exchange = Exchange(identity, clock)
     channel = Channel(
         provider=token_provider(settings),
         codec=codec_for(
@@ -72,9 +81,7 @@ def assemble(settings: Settings, folder: Path, clock: Clock) -> Parts:
         rate=RateLimit(),
     )
     exchange.connect(channel.wake)
-    parts = Parts(settings, folder, exchange, channel, journal, incarnation, clock.now(), clock)
-    parts.emit("sidecar.started", {"version": __version__, "incarnation": incarnation})
-    return parts
+    return Parts(settings, folder, exchange, channel, incarnation, clock.now(), clock)
 
 
 def token_provider(settings: Settings) -> TokenProvider:
@@ -139,11 +146,12 @@ async def _drain(parts: Parts) -> int:
 
     Without a durable reader nobody's ack is waited for; those who read now get a moment.
     """
-    parts.emit("sidecar.draining", None)
     with anyio.move_on_after(parts.settings.drain):
-        with anyio.move_on_after(FAREWELL):
-            await parts.exchange.caught_up()
-        await parts.journal.wait_acked(parts.journal.last)
+        if parts.has_state:
+            parts.emit("sidecar.draining", None)
+            with anyio.move_on_after(FAREWELL):
+                await parts.exchange.caught_up()
+            await parts.journal.wait_acked(parts.journal.last)
         await parts.channel.flushed()
         return 0
     return EX_TEMPFAIL if parts.channel.status().connection_id else EX_UNAVAILABLE

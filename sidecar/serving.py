@@ -1,7 +1,8 @@
-"""The half of the task tree that is loaded after `hello`: hands, calls, local sockets.
+"""The half of the task tree that is loaded after `hello`: state, hands, calls, local sockets.
 
 Loading it takes a quarter of the start, and nobody can call before the hello is heard. It
-reads top to bottom: open the workspace, take calls, load the catalogue, answer locally, reap.
+reads top to bottom: open the state, open the workspace, take calls, load the catalogue, answer
+locally, reap.
 """
 
 from __future__ import annotations
@@ -13,28 +14,41 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from sidecar import __version__
 from sidecar.context import Means
 from sidecar.dispatch import Dispatcher
 from sidecar.hands.interface import Hands
+from sidecar.identity import new_id
+from sidecar.journal import MemoryJournal
 from sidecar.localsocket import LocalSocket
 from sidecar.parts import Parts, facts, health_of
 from sidecar.policy import Policy
 from sidecar.processes.table import Processes
-from sidecar.receipts import MemoryReceipts
+from sidecar.receipts import MemoryReceipts, Receipts
 
 Opened = tuple[Hands, Callable[[], Coroutine[Any, Any, None]] | None]
 
 
 async def serve(parts: Parts, stack: AsyncExitStack) -> None:
-    """Until cancelled. Hands are left to `stack`: they are closed when all tasks have ended."""
+    """Until cancelled. State and hands are left to `stack`: they are closed when all tasks have
+    ended, hands first. Raises `StateUnusable`."""
+    receipts = await open_state(parts)
     open_hands = await anyio.to_thread.run_sync(_load_hands, bool(parts.settings.hands))
     hands, keep_connected = await open_hands(parts, stack)
-    complete(parts, hands)
+    complete(parts, hands, receipts)
     async with anyio.create_task_group() as group:
         group.start_soon(take_calls, parts)
         group.start_soon(_answer_locally, parts)
         if keep_connected is not None:
             group.start_soon(keep_connected)
+
+
+async def open_state(parts: Parts) -> Receipts:
+    """The journal, in which this start is the first event, and the receipts."""
+    parts.journal = MemoryJournal(new_id(parts.clock))
+    started = {"version": __version__, "incarnation": parts.incarnation}
+    parts.emit("sidecar.started", started)
+    return MemoryReceipts()
 
 
 def _load_hands(is_apart: bool) -> Callable[[Parts, AsyncExitStack], Awaitable[Opened]]:
@@ -48,7 +62,7 @@ def _load_hands(is_apart: bool) -> Callable[[Parts, AsyncExitStack], Awaitable[O
     return here
 
 
-def complete(parts: Parts, hands: Hands) -> None:
+def complete(parts: Parts, hands: Hands, receipts: Receipts) -> None:
     """Make the parts that calls need; nothing of them runs yet."""
     parts.means = Means(
         hands=hands,
@@ -62,7 +76,7 @@ def complete(parts: Parts, hands: Hands) -> None:
     )
     parts.dispatcher = Dispatcher(
         parts.means,
-        MemoryReceipts(),
+        receipts,
         incarnation=parts.incarnation,
         loose=parts.exchange.loose,
         last_seq=lambda: parts.journal.last,
@@ -76,7 +90,7 @@ async def take_calls(parts: Parts) -> None:
     """
     async with parts.means.processes.running(), anyio.create_task_group() as group:
         await group.start(parts.dispatcher.run)
-        parts.exchange.begin(parts.dispatcher)
+        parts.exchange.begin(parts.dispatcher, parts.journal)
         bound_commands = await anyio.to_thread.run_sync(_load_catalogue)
         parts.dispatcher.install(bound_commands())
 

@@ -177,7 +177,7 @@ async def test_who_attaches_and_calls_before_there_is_a_dispatcher_is_answered_i
         await peer.publish(request)  # it was not answered at once
         await until(lambda: len(exchange._early._messages) == 2)
         assert exchange.attached == 0
-        exchange.begin(dispatcher)
+        exchange.begin(dispatcher, stack.sidecar.journal)
         first = await peer.expect(wire.Attached, nonce=nonce)
         second = await peer.expect(wire.Attached, nonce=nonce)
         assert first.attachment == second.attachment
@@ -193,6 +193,6 @@ async def test_what_is_too_much_before_there_is_a_dispatcher_is_counted(tmp_path
         for _ in range(EARLY_MESSAGES + 1):
             await peer.publish(b"\xff")
         await until(lambda: exchange.dropped["early"] == 1)
-        exchange.begin(dispatcher)
+        exchange.begin(dispatcher, stack.sidecar.journal)
         assert exchange.dropped == {"early": 1, "broken": EARLY_MESSAGES}
         await peer.attach()

@@ -77,7 +77,8 @@ class Stack:
         folder.mkdir(mode=0o700)
         hands = await self._exits.enter_async_context(LocalHands.open_root(settings.workspace))
         parts = runtime.assemble(settings, folder, clock or SystemClock())
-        serving.complete(parts, hands)
+        receipts = await serving.open_state(parts)
+        serving.complete(parts, hands, receipts)
         if hold_time is not None:
             parts.means.processes.hold_time = hold_time
         self.sidecars.append(parts)
