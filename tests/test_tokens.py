@@ -8,7 +8,6 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sidecar import tokens
 from sidecar.errors import NetworkFailure, NoToken, SettingsError
 from sidecar.tokens import (
     CallableProvider,
@@ -22,7 +21,9 @@ from sidecar.tokens import (
     parse_client_url,
     parse_token,
     url_for_log,
+    watched,
 )
+from sidecar.tokens import provider as provider_module
 
 HUB = "wss://hub.example/client/hubs/runs"
 
@@ -200,7 +201,7 @@ async def test_a_file_that_never_held_a_token_says_what_is_wrong(tmp_path: Path)
 async def test_a_change_of_the_file_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "POLL_INTERVAL", 0.01)
+    monkeypatch.setattr(watched, "POLL_INTERVAL", 0.01)
     path = tmp_path / "token"
     path.write_text(JWT)
     provider = TokenFile(path, HUB)
@@ -218,7 +219,7 @@ async def test_a_change_of_the_file_is_noticed(
 async def test_a_file_that_appears_is_a_change_and_one_that_goes_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "POLL_INTERVAL", 0.01)
+    monkeypatch.setattr(watched, "POLL_INTERVAL", 0.01)
     path = tmp_path / "token"
     provider = TokenFile(path, HUB)
     with pytest.raises(NoToken):
@@ -274,7 +275,7 @@ async def test_whatever_goes_wrong_in_a_provider_is_an_error_of_the_channel(
 
 
 async def test_a_provider_may_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "PROVIDER_TIME", 0.01)
+    monkeypatch.setattr(provider_module, "PROVIDER_TIME", 0.01)
 
     async def hang() -> Token:
         await anyio.sleep_forever()

@@ -1,17 +1,18 @@
-"""Where the token for the hub comes from.
-
-A provider is asked at every dial, so that a new connection always has the newest token. While
-the channel backs off it waits for `changed`, which ends the back-off at once: an operator who
-has put a good token in place need not wait for the next try.
+"""What a token for the hub looks like, and where it may be sent.
 
 Forms of a token (Azure/azure-webpubsub, client-spec; Learn, howto-generate-client-access-url):
 
     bare JWT        eyJ...                                            needs the hub's URL beside it
     client URL      wss://HOST/client/hubs/HUB?access_token=eyJ...
-    JSON            {"url": "wss://HOST/client/hubs/HUB", "token": "eyJ..."}; other keys ignored
+    JSON            {"url": "wss://HOST/client/hubs/HUB", "token": "eyJ..."}; other keys ignored,
+                    so that the answer of a platform endpoint can be put into a file as it is
 
 The token leaves this process in the Authorization header only, never in a URL, and never in
 plain text to another host: `ws://` is for loopback, unless `allow_plain` says otherwise.
+
+Only the hub can verify a token. What is read here without verifying it serves sentences for
+people, and the time of the next refresh; a token is never kept from the hub because of it, as
+our calendar may be the one that is wrong.
 """
 
 from __future__ import annotations
@@ -20,141 +21,24 @@ import base64
 import binascii
 import ipaddress
 import json
-import logging
-import os
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
-import anyio
-import anyio.to_thread
-
-from sidecar.errors import ChannelError, NoToken, SettingsError
-
-PROVIDER_TIME = 30.0  # seconds that a provider may take; it may ask a platform over HTTPS
-POLL_INTERVAL = 1.0  # seconds between looks at a token file, during a back-off only
-MAX_FILE = 64 * 1024  # bytes; Azure's own limit on a token is far lower, as it travels in a header
-
-_log = logging.getLogger(__name__)
+from sidecar.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What one dial needs. `url` holds no token; `expires_at` is in seconds since the epoch."""
+    """What one dial needs. `url` holds no token; `expires_at` is in seconds since the epoch.
+
+    `lapses_at` is the same moment on our own clock, which does not jump, where that is known.
+    """
 
     url: str
     value: str = field(repr=False)
     expires_at: float | None = None
-
-
-class TokenProvider(Protocol):
-    """Where the channel gets its token."""
-
-    async def token(self) -> Token:
-        """The newest token; asked at every dial. Raises `ChannelError` when there is none."""
-        ...
-
-    async def changed(self) -> None:
-        """Return when `token` may answer differently than it last did. Cancelling is safe."""
-        ...
-
-
-async def ask(provider: TokenProvider) -> Token:
-    """A token from `provider`. It is other people's code, so whatever goes wrong there, or takes
-    too long, is a `ChannelError`: the channel tries again."""
-    try:
-        with anyio.fail_after(PROVIDER_TIME):
-            return await provider.token()
-    except ChannelError:
-        raise
-    except TimeoutError:
-        raise NoToken(f"the token provider took more than {PROVIDER_TIME:.0f} s") from None
-    except SettingsError as error:
-        raise NoToken(str(error)) from None
-    except Exception as error:
-        _log.exception("the token provider failed")
-        raise NoToken(f"the token provider failed: {type(error).__name__}") from None
-
-
-class FixedToken:
-    """One token, for ever."""
-
-    def __init__(self, url: str, token: str, *, allow_plain: bool = False) -> None:
-        self._token = make_token(url, token, allow_plain=allow_plain)
-
-    async def token(self) -> Token:
-        return self._token
-
-    async def changed(self) -> None:
-        await anyio.sleep_forever()
-
-
-class CallableProvider:
-    """Asks a coroutine function, for programs that know how to get a token themselves."""
-
-    def __init__(self, ask: Callable[[], Awaitable[Token]]) -> None:
-        self._ask = ask
-
-    async def token(self) -> Token:
-        return await self._ask()
-
-    async def changed(self) -> None:
-        await anyio.sleep_forever()
-
-
-class TokenFile:
-    """A file that somebody else writes, in any of the forms above.
-
-    While it is missing, empty or half written, the last good token is kept: whoever replaces the
-    file need not do so atomically.
-    """
-
-    def __init__(
-        self, path: str | Path, hub_url: str | None = None, *, allow_plain: bool = False
-    ) -> None:
-        self._path = Path(path)
-        self._hub_url = None if hub_url is None else check_url(hub_url, allow_plain=allow_plain)
-        self._allow_plain = allow_plain
-        self._good: Token | None = None
-        self._seen: tuple[int, int, int] | None = None
-        self._complaint = ""
-
-    async def token(self) -> Token:
-        """Read the file. Raises `NoToken` if it never held a token."""
-        try:
-            self._seen, data = await anyio.to_thread.run_sync(_read, self._path)
-            if len(data) > MAX_FILE:
-                raise SettingsError(f"more than {MAX_FILE} bytes; this is no token")
-            self._good = parse_token(data.decode(), self._hub_url, allow_plain=self._allow_plain)
-            self._complaint = ""
-        except OSError as error:
-            self._seen = None
-            self._keep_last_good(f"token file {self._path}: {error.strerror}")
-        except (SettingsError, UnicodeDecodeError) as error:
-            self._keep_last_good(f"token file {self._path}: {error}")
-        assert self._good is not None
-        return self._good
-
-    async def changed(self) -> None:
-        """Return when the file is another one than `token` last read.
-
-        It polls, because a watch on the file misses what other hosts write to a network mount,
-        and a back-off is the only time at which anybody asks.
-        """
-        while True:
-            identity = await anyio.to_thread.run_sync(_identity, self._path)
-            if identity not in (None, self._seen):
-                return
-            await anyio.sleep(POLL_INTERVAL)
-
-    def _keep_last_good(self, complaint: str) -> None:
-        if self._good is None:
-            raise NoToken(complaint)
-        if complaint != self._complaint:
-            _log.warning("%s; the last good token stays in use", complaint)
-            self._complaint = complaint
+    lapses_at: float | None = field(default=None, compare=False)
 
 
 def parse_token(text: str, hub_url: str | None, *, allow_plain: bool = False) -> Token:
@@ -234,6 +118,39 @@ def expiry(jwt: str) -> float | None:
     return float(exp) if isinstance(exp, int | float) and not isinstance(exp, bool) else None
 
 
+def oddities(token: Token, *, wall: float) -> list[str]:
+    """What speaks against a token before it is tried: a clause for each, "it has no `exp`"."""
+    claims = _claims(token.value)
+    if claims is None:
+        return []
+    found = []
+    if token.expires_at is None:
+        found.append("it has no `exp`, without which hubs refuse a token")
+    elif token.expires_at <= wall:
+        ago = wall - token.expires_at
+        found.append(f"it expired {ago:.0f} s ago by the clock of this machine")
+    audiences = claims.get("aud")
+    if isinstance(audiences, str):
+        audiences = [audiences]
+    if isinstance(audiences, list) and audiences:
+        if _place(token.url) not in [_place(str(audience)) for audience in audiences]:
+            meant, goes = str(audiences[0])[:200], url_for_log(token.url)
+            found.append(f"it is for another hub ({meant!r}, and it goes to {goes!r})")
+    return found
+
+
+def _place(url: str) -> tuple[str, str]:
+    """Host and hub of a client URL or of an audience, which name the same place differently."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        return "", ""
+    default = {"ws": 80, "http": 80, "wss": 443, "https": 443}.get(parts.scheme)
+    hub = dict(parse_qsl(parts.query)).get("hub") or parts.path.rstrip("/").rpartition("/")[2]
+    return (host if port in (None, default) else f"{host}:{port}"), hub.lower()
+
+
 def _claims(jwt: str) -> dict[str, Any] | None:
     parts = jwt.split(".")
     if len(parts) != 3 or not all(parts):
@@ -268,19 +185,3 @@ def _parse_json(text: str, hub_url: str | None, *, allow_plain: bool) -> Token:
     if not isinstance(value, str):
         raise SettingsError("`token` in its JSON is not a string")
     return make_token(url, value, allow_plain=allow_plain)
-
-
-def _identity_of(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    try:
-        return _identity_of(path.stat())
-    except OSError:
-        return None
-
-
-def _read(path: Path) -> tuple[tuple[int, int, int], bytes]:
-    with path.open("rb") as file:
-        return _identity_of(os.fstat(file.fileno())), file.read(MAX_FILE + 1)
