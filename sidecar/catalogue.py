@@ -6,16 +6,17 @@ that is needed to dial.
 
 from __future__ import annotations
 
-from sidecar.dispatch import Bound
+from sidecar.context import Bound, Resumer
 from sidecar.protocol.commands import CATALOGUE
 from sidecar.services import about, exec, files, shell
 
 HANDLERS = {**about.HANDLERS, **exec.HANDLERS, **files.HANDLERS, **shell.HANDLERS}
+RESUMERS: dict[str, Resumer] = {}
 
 
 def bound_commands() -> dict[str, Bound]:
     """Every command of the catalogue, each with exactly one handler."""
     return {
-        name: Bound(name, command.effect, command.parse, HANDLERS[name])
+        name: Bound(name, command.effect, command.parse, HANDLERS[name], RESUMERS.get(name))
         for name, command in CATALOGUE.items()
     }

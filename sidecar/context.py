@@ -2,7 +2,8 @@
 
 A handler is `async def handler(ctx, arguments) -> dict`. It raises `CallError` for the
 one answer that says no, and it must stand being cancelled at any await: then it cleans up
-and lets the cancellation go on.
+and lets the cancellation go on. A resumer is the same for a call of an earlier life of the
+sidecar: it is given the note that the handler left, and what it returns is the result.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sidecar.journal import Emit
 from sidecar.policy import Policy
 from sidecar.processes.table import Processes
 from sidecar.protocol import envelope as wire
+from sidecar.protocol.effects import Effect
 from sidecar.protocol.limits import STREAM_CREDIT
 from sidecar.protocol.names import Scope
 from sidecar.protocol.streams import ReceiveStream, SendStream
@@ -54,9 +56,11 @@ class CallContext:
     credit: int  # what the caller granted each stream at the start
     caller: Attachment | None  # who asked last; None: a stateless caller, or nobody now
     start_sender: Callable[[Sender], None]
-    on_started: Callable[[], Awaitable[None]]
+    on_started: Callable[[bytes | None], Awaitable[None]]
     senders: dict[int, Sender] = field(default_factory=dict)
     receivers: dict[int, Receiver] = field(default_factory=dict)
+    is_resumed: bool = False  # an earlier life of the sidecar began it
+    asked: dict[int, list[int]] = field(default_factory=dict)  # for streams that are not here yet
 
     @property
     def hands(self) -> Hands:
@@ -66,10 +70,15 @@ class CallContext:
         """Append an event of this call to the journal."""
         return self.means.emit(name, data, call=self.id)
 
-    async def started(self) -> None:
+    async def started(self, note: bytes | None = None) -> None:
         """Say in the receipt that the command begins to act: from here on it may have effects,
-        and it is never run again by itself."""
-        await self.on_started()
+        and it is never run again by itself.
+
+        `note` is what the resumer of the command is given after a restart of the sidecar: CBOR
+        of its own, at most 4 KiB. Another one replaces it. Without any, the answer of a call
+        that a restart interrupts is `outcome_unknown`.
+        """
+        await self.on_started(note)
 
     @property
     def controller(self) -> str | None:
@@ -113,3 +122,15 @@ class CallContext:
 
 
 Handler = Callable[[CallContext, Any], Awaitable[dict[str, Any]]]
+Resumer = Callable[[CallContext, bytes], Awaitable[dict[str, Any]]]  # given the note of the call
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A command of the catalogue with what dispatch needs to know of it."""
+
+    name: str
+    effect: Effect
+    parse: Callable[[bytes], Any]
+    handler: Handler
+    resume: Resumer | None = None  # takes up a call that was started when the sidecar ended

@@ -1,8 +1,7 @@
-"""One task per call: receipt, `accepted`, the handler, deadline and cancel, the one answer.
+"""The calls of a sidecar: new ones and repeated ones, who asks, who cancels, their streams.
 
-The order is what makes a repeated call harmless: the receipt is written before `accepted` is
-sent, `started` is written before the handler may have effects, and the answer is stored before
-it is sent. Whoever asked last gets the result; the streams of a call move with it.
+One task per call; `callrunner` has what happens in it. Whoever asked last gets the result; the
+streams of a call move with it.
 
 Dispatch knows no command. `runtime` installs the catalogue when the sidecar has said hello,
 and calls that came earlier wait for it.
@@ -11,43 +10,28 @@ and calls that came earlier wait for it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from sidecar import policy
 from sidecar.answers import Answers
-from sidecar.context import CallContext, Handler, Means
+from sidecar.callrunner import CallRunner
+from sidecar.context import Bound, CallContext, Means
 from sidecar.errors import CallError, Code, Started
 from sidecar.opencalls import OpenCall, OpenCalls
 from sidecar.protocol import calls, limits
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import Attachment, Origin
-from sidecar.protocol.effects import Effect
 from sidecar.protocol.ids import show
 from sidecar.protocol.names import Scope
-from sidecar.protocol.receipts import Conflict, Expired, Fenced, New, Repeat, State
+from sidecar.protocol.receipts import Receipt, Terms
 from sidecar.protocol.streams import reset_for
 from sidecar.receipts import Receipts, by_scope
-from sidecar.streaming import BytesSource, Sender
+from sidecar.streaming import Sender
 
 log = logging.getLogger(__name__)
-
-INLINE_BYTES = limits.ANSWER_BYTES - 1024  # leaves room for the envelope around the value
-RESULT_STREAM = 4  # carries the CBOR of a result that is too large to stand inline
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A command of the catalogue with what dispatch needs to know of it."""
-
-    name: str
-    effect: Effect
-    parse: Callable[[bytes], Any]
-    handler: Handler
 
 
 class Dispatcher:
@@ -66,23 +50,44 @@ class Dispatcher:
         self._receipts = by_scope(receipts)
         self._incarnation = incarnation
         self._answers = Answers(self._receipts, means, loose=loose, last_seq=last_seq)
-        self._last_seq = last_seq
+        self._runner = CallRunner(
+            means, self._receipts, self._answers, incarnation=incarnation, last_seq=last_seq
+        )
         self._open = OpenCalls()
-        self._commands: dict[str, Bound] | None = None
-        self._installed = anyio.Event()
         self._group: TaskGroup | None = None
-        self.counts = {"accepted": 0, "ended": 0, "failed": 0}
 
     def install(self, commands: dict[str, Bound]) -> None:
         """The catalogue, with its handlers."""
-        self._commands = commands
-        self._installed.set()
+        self._runner.install(commands)
+
+    def recover(self) -> None:
+        """Take up the calls that were started when an earlier life ended. `run` is running, and
+        no call has come yet, so that whoever asks finds them; their resumers wait for the
+        catalogue."""
+        for receipt in self._receipts[Scope.FULL].left_open():
+            open_call = self._revive(receipt)
+            self._open[receipt.call_id] = open_call
+            self._start(self._see, receipt.call_id, self._runner.resume, open_call, receipt)
+
+    def refuse_new(self, error: CallError | None) -> None:
+        """Answer new calls with `error` from now on; None: take them again. A refusal leaves no
+        receipt, and calls that are known still get their answers."""
+        self._runner.refusal = error
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; cancelling ends every call. Started when calls may come."""
         async with anyio.create_task_group() as self._group:
             task_status.started()
             await anyio.sleep_forever()
+
+    @property
+    def durable(self) -> bool:
+        """Whether what became of a call is still known after a restart."""
+        return self._receipts[Scope.FULL].durable
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        return self._runner.counts
 
     @property
     def open_calls(self) -> int:
@@ -102,6 +107,10 @@ class Dispatcher:
         except CallError as error:
             self._answers.refuse(call.id, error, origin)
             return
+        open_call = self._open[call.id] = self._opened(call, digest, origin)
+        self._start(self._see, call.id, self._runner.serve, open_call, call)
+
+    def _opened(self, call: wire.Call, digest: bytes, origin: Origin) -> OpenCall:
         now = self._means.clock.now()
         context = CallContext(
             id=call.id,
@@ -113,10 +122,43 @@ class Dispatcher:
             credit=call.credit if origin.attachment is not None else 0,
             caller=origin.attachment,
             start_sender=self._start_sender,
-            on_started=lambda: self._mark_started(open_call),
+            on_started=lambda note: self._runner.mark_started(open_call, note),
         )
-        open_call = self._open[call.id] = OpenCall(context, digest, origin)
-        self._start(self._serve, open_call, call)
+        open_call = OpenCall(context, digest, origin)
+        return open_call
+
+    def _revive(self, receipt: Receipt) -> OpenCall:
+        """The call of a receipt, with nobody there who asked for it."""
+        terms = receipt.terms or Terms("", 0.0)
+        context = CallContext(
+            id=receipt.call_id,
+            command=terms.command,
+            scope=Scope.FULL,
+            means=self._means,
+            deadline=terms.deadline,
+            traceparent=terms.traceparent,
+            credit=terms.credit,
+            caller=None,
+            start_sender=self._start_sender,
+            on_started=lambda note: self._runner.mark_started(open_call, note),
+            is_resumed=True,
+        )
+        open_call = OpenCall(
+            context,
+            receipt.digest,
+            Origin(Scope.FULL),
+            started=Started.YES,
+            is_new=True,
+            accepted=True,
+            lonely_since=self._means.clock.now(),
+        )
+        return open_call
+
+    async def _see(self, id: bytes, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        try:
+            await work(*arguments)
+        finally:
+            del self._open[id]
 
     def cancel(self, id: bytes, origin: Origin) -> None:
         """Stop a call; one that never came is fenced. Its result says what happened."""
@@ -138,6 +180,7 @@ class Dispatcher:
             self._answers.refuse(ask.id, calls.not_yours(ask.id), origin)
             return
         self._move(known, origin)
+        known.context.asked = dict(ask.streams)
         for n, sender in known.context.senders.items():
             self._resume(sender, n, ask, origin)
         if known.result is not None:
@@ -204,126 +247,6 @@ class Dispatcher:
                 for sender in call.context.senders.values():
                     sender.stop(gone)
                 log.info("call %s: streams given up, nobody asked for them", show(id))
-
-    # one call -----------------------------------------------------------------------------
-
-    async def _serve(self, call: OpenCall, request: wire.Call) -> None:
-        try:
-            with call.scope:
-                result = await self._answer(call, request)
-            if call.scope.cancelled_caught:
-                error = calls.cancelled(request.id, started=call.started)
-                result = calls.failure(request.id, error)
-            await self._end(call, result)
-            for sender in list(call.context.senders.values()):
-                await sender.finished()
-        finally:
-            del self._open[request.id]
-
-    async def _answer(self, call: OpenCall, request: wire.Call) -> wire.Result:
-        try:
-            settled = await self._begin(call, request)
-            if settled is not None:
-                return settled
-            bound = await self._find(request, call.origin)
-            call.only_reads = bound.effect is Effect.READ
-            arguments = bound.parse(request.arguments)
-            self._accept(call)
-            value = await self._run(call, bound, arguments)
-            return self._result(call, value)
-        except CallError as error:
-            return calls.failure(request.id, error, seq=self._last_seq())
-        except ExceptionGroup as group:
-            found = group.subgroup(CallError)
-            if found is None:
-                return self._defect(call, request)
-            return calls.failure(request.id, calls.first_of(found), seq=self._last_seq())
-        except Exception:
-            return self._defect(call, request)
-
-    def _defect(self, call: OpenCall, request: wire.Call) -> wire.Result:
-        """Ours, not the caller's: to be called while the exception is handled."""
-        log.exception("call %s: %s failed inside", show(request.id), request.command)
-        defect = calls.defect(started=call.started)
-        return calls.failure(request.id, defect, seq=self._last_seq())
-
-    async def _begin(self, call: OpenCall, request: wire.Call) -> wire.Result | None:
-        """The receipt. None if the call is new and to be run."""
-        scope = call.context.scope
-        if scope is Scope.WATCH and await self._receipts[Scope.FULL].get(request.id) is not None:
-            raise calls.not_yours(request.id)
-        outcome = await self._receipts[scope].begin(
-            request.id, call.digest, now_wall=self._means.clock.wall()
-        )
-        match outcome:
-            case New():
-                call.is_new = True
-                self.counts["accepted"] += 1
-                return None
-            case Repeat(state=State.ENDED, answer=answer):
-                if answer is None:
-                    raise calls.answer_gone(request.id)
-                return calls.stored_result(answer)
-            case Repeat():
-                raise calls.outcome_unknown(request.id)
-            case Conflict():
-                raise calls.conflict(request.id)
-            case Expired():
-                raise calls.expired(request.id)
-            case Fenced():
-                raise calls.fenced(request.id)
-
-    async def _find(self, call: wire.Call, origin: Origin) -> Bound:
-        await self._installed.wait()
-        assert self._commands is not None
-        bound = self._commands.get(call.command)
-        if bound is None:
-            names = ", ".join(sorted(self._commands))
-            raise CallError(Code.UNKNOWN_COMMAND, f"no command {call.command!r}; there are {names}")
-        attached = origin.attachment is not None
-        is_addressed = attached or origin.incarnation == self._incarnation
-        request = policy.Request(bound.name, bound.effect, origin.scope, is_addressed)
-        self._means.policy.decide(request).enforce()
-        return bound
-
-    def _accept(self, call: OpenCall) -> None:
-        call.accepted = True
-        self._answers.send(wire.Accepted(call.context.id), call.origin)
-
-    async def _run(self, call: OpenCall, bound: Bound, arguments: Any) -> dict[str, Any]:
-        deadline = call.context.deadline
-        left = float("inf") if deadline is None else deadline - self._means.clock.now()
-        with anyio.move_on_after(left) as scope:
-            return await bound.handler(call.context, arguments)
-        assert scope.cancelled_caught
-        raise calls.too_late(call.context.id, started=call.started)
-
-    def _result(self, call: OpenCall, value: dict[str, Any]) -> wire.Result:
-        encoded = wire.dumps(value)
-        if len(encoded) <= INLINE_BYTES:
-            return wire.Result(call.context.id, encoded, seq=self._last_seq())
-        call.context.send(RESULT_STREAM, BytesSource(encoded))
-        return wire.Result(call.context.id, seq=self._last_seq())
-
-    async def _end(self, call: OpenCall, result: wire.Result) -> None:
-        """Store the answer, then send it. Shielded: an observed outcome is not lost."""
-        if not call.is_new:
-            call.result = result
-            self._answers.stored(result, call.origin)
-            return
-        result = replace(result, streams=call.stream_ends())
-        stored = None if RESULT_STREAM in call.context.senders else calls.storable(result)
-        with anyio.CancelScope(shield=True):
-            wall = self._means.clock.wall()
-            await self._receipts[call.context.scope].end(call.context.id, stored, now_wall=wall)
-        call.result = result
-        self.counts["ended" if result.error is None else "failed"] += 1
-        self._answers.send(result, call.origin)
-
-    async def _mark_started(self, call: OpenCall) -> None:
-        with anyio.CancelScope(shield=True):
-            await self._receipts[call.context.scope].started(call.context.id)
-        call.started = Started.YES
 
     # answers ------------------------------------------------------------------------------
 

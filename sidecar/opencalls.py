@@ -29,8 +29,10 @@ class OpenCall:
     origin: Origin
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     started: Started = Started.NO
-    is_new: bool = False  # its receipt was begun by this very call
-    accepted: bool = False
+    is_new: bool = False  # its receipt was begun by this very call, which ends it
+    is_written: bool = False  # that receipt is on record
+    admitted: bool = False  # the command and its arguments are right
+    accepted: bool = False  # the caller has been told
     only_reads: bool = False
     result: wire.Result | None = None
     lonely_since: float | None = None

@@ -6,7 +6,7 @@ from them only when the change is written, and may have to read an answer from d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from sidecar.protocol.limits import (
@@ -17,7 +17,14 @@ from sidecar.protocol.limits import (
     WATCH_PART,
 )
 from sidecar.protocol.names import Scope
-from sidecar.protocol.receipts import FenceOutcome, Outcome, Receipt, ReceiptsProtocol
+from sidecar.protocol.receipts import (
+    FenceOutcome,
+    New,
+    Outcome,
+    Receipt,
+    ReceiptsProtocol,
+    Terms,
+)
 
 
 class Receipts(Protocol):
@@ -36,15 +43,30 @@ class Receipts(Protocol):
         """Calls that are accepted or started."""
         ...
 
-    async def begin(self, call_id: bytes, digest: bytes, *, now_wall: float) -> Outcome:
-        """A call came in; after `New` it is on record as accepted.
+    async def begin(
+        self,
+        call_id: bytes,
+        digest: bytes,
+        *,
+        now_wall: float,
+        terms: Terms | None = None,
+        on_written: Callable[[], None] | None = None,
+    ) -> Outcome:
+        """A call came in; after `New` it goes on record as accepted.
+
+        `on_written` is called as soon as the record is written, at once or later: not waiting
+        for it here spares a call one wait of two, for `started` waits for both.
 
         Raises `Invalid` for an id that is not a UUIDv7, `LimitExceeded` over 256 open calls.
         """
         ...
 
-    async def started(self, call_id: bytes) -> None:
-        """The call begins to act. A second time is harmless."""
+    async def started(self, call_id: bytes, note: bytes | None = None) -> None:
+        """The call begins to act; written when this returns. A second time is harmless.
+
+        `note`: what its command needs to take it up after a restart. Without one its answer is
+        then `outcome_unknown`. Raises `LimitExceeded` for one over 4 KiB.
+        """
         ...
 
     async def end(self, call_id: bytes, answer: bytes | None, *, now_wall: float) -> None:
@@ -57,6 +79,10 @@ class Receipts(Protocol):
 
     async def get(self, call_id: bytes) -> Receipt | None:
         """What is remembered of a call."""
+        ...
+
+    def left_open(self) -> list[Receipt]:
+        """The calls that had started, and not ended, when these receipts were opened."""
         ...
 
 
@@ -84,11 +110,22 @@ class MemoryReceipts:
     def open_count(self) -> int:
         return self._protocol.open_count
 
-    async def begin(self, call_id: bytes, digest: bytes, *, now_wall: float) -> Outcome:
-        return self._protocol.begin(call_id, digest, now_wall=now_wall)
+    async def begin(
+        self,
+        call_id: bytes,
+        digest: bytes,
+        *,
+        now_wall: float,
+        terms: Terms | None = None,
+        on_written: Callable[[], None] | None = None,
+    ) -> Outcome:
+        outcome = self._protocol.begin(call_id, digest, now_wall=now_wall, terms=terms)
+        if on_written is not None and isinstance(outcome, New):
+            on_written()
+        return outcome
 
-    async def started(self, call_id: bytes) -> None:
-        self._protocol.started(call_id)
+    async def started(self, call_id: bytes, note: bytes | None = None) -> None:
+        self._protocol.started(call_id, note)
 
     async def end(self, call_id: bytes, answer: bytes | None, *, now_wall: float) -> None:
         self._protocol.end(call_id, answer, now_wall=now_wall)
@@ -98,6 +135,9 @@ class MemoryReceipts:
 
     async def get(self, call_id: bytes) -> Receipt | None:
         return self._protocol.get(call_id)
+
+    def left_open(self) -> list[Receipt]:
+        return []
 
 
 def by_scope(receipts: Receipts) -> Mapping[Scope, Receipts]:

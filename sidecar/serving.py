@@ -90,6 +90,7 @@ async def take_calls(parts: Parts) -> None:
     """
     async with parts.means.processes.running(), anyio.create_task_group() as group:
         await group.start(parts.dispatcher.run)
+        parts.dispatcher.recover()
         parts.exchange.begin(parts.dispatcher, parts.journal)
         bound_commands = await anyio.to_thread.run_sync(_load_catalogue)
         parts.dispatcher.install(bound_commands())

@@ -12,9 +12,10 @@ import anyio
 import pytest
 from stack import until
 
+from sidecar.callrunner import RESULT_STREAM
 from sidecar.clock import ManualClock
-from sidecar.context import CallContext, Handler, Means
-from sidecar.dispatch import RESULT_STREAM, Bound, Dispatcher
+from sidecar.context import Bound, CallContext, Handler, Means
+from sidecar.dispatch import Dispatcher
 from sidecar.errors import CallError, Code, Retry, Started
 from sidecar.policy import Policy
 from sidecar.protocol import envelope as wire

@@ -34,6 +34,7 @@ RECEIPT_TIME = 24 * HOUR  # how long an ended call is remembered; receipts: shed
 OPEN_CALLS = 256  # calls not ended, or with streams that nobody took yet; dispatch: reject
 ANSWER_BYTES = 64 * KIB  # one answer; dispatch: a larger one is streamed, then `answer_gone`
 MEMORY_ANSWERS_BYTES = 16 * MIB  # stored answers in memory; receipts: shed, `answer_gone`
+NOTE_BYTES = 4 * KIB  # what a command needs to be taken up after a restart; receipts: reject
 
 # Spool -----------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from sidecar.protocol.ids import check_uuid7, show, uuid7_millis
 from sidecar.protocol.limits import (
     ANSWER_BYTES,
     MEMORY_ANSWERS_BYTES,
+    NOTE_BYTES,
     OPEN_CALLS,
     RECEIPT_TIME,
     RECEIPTS,
@@ -46,13 +47,27 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What came with a call beside its arguments: what it takes to take it up again."""
+
+    command: str
+    begun: float  # when it was accepted, on the calendar
+    deadline: float | None = None  # on the sidecar's clock
+    credit: int = 0  # for each stream that it sends
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """What is known of one call. `answer` is None while there is none, and when it is gone."""
+    """What is known of one call. `answer` is None while there is none, and when it is gone;
+    `terms` and `note` are kept while it is open."""
 
     call_id: bytes
     digest: bytes
     state: State
     answer: bytes | None = None
+    terms: Terms | None = None
+    note: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +141,9 @@ class ReceiptsProtocol:
         """The receipt of a call; None if it was never seen or is forgotten."""
         return self._receipts.get(call_id)
 
-    def begin(self, call_id: bytes, digest: bytes, *, now_wall: float) -> Outcome:
+    def begin(
+        self, call_id: bytes, digest: bytes, *, now_wall: float, terms: Terms | None = None
+    ) -> Outcome:
         """A call came in; `New` has accepted it.
 
         Raises `Invalid` for an id that is not a UUIDv7 and `LimitExceeded` if too many calls
@@ -142,7 +159,7 @@ class ReceiptsProtocol:
         if self.open_count >= self._max_open:
             raise LimitExceeded("open calls", size=self.open_count + 1, limit=self._max_open)
         self._make_room()
-        self._receipts[call_id] = Receipt(call_id, digest, State.ACCEPTED)
+        self._receipts[call_id] = Receipt(call_id, digest, State.ACCEPTED, terms=terms)
         self.open_count += 1
         return New()
 
@@ -154,10 +171,16 @@ class ReceiptsProtocol:
             return Conflict()
         return Repeat(receipt.state, receipt.answer)
 
-    def started(self, call_id: bytes) -> None:
-        """The call begins to act. A second time is harmless."""
+    def started(self, call_id: bytes, note: bytes | None = None) -> None:
+        """The call begins to act. A second time is harmless, and may bring another note.
+
+        Raises `LimitExceeded` for a note over 4 KiB.
+        """
         receipt = self._open_receipt(call_id)
-        self._receipts[call_id] = replace(receipt, state=State.STARTED)
+        if note is not None and len(note) > NOTE_BYTES:
+            raise LimitExceeded("bytes of a note", size=len(note), limit=NOTE_BYTES)
+        note = receipt.note if note is None else note
+        self._receipts[call_id] = replace(receipt, state=State.STARTED, note=note)
 
     def end(self, call_id: bytes, answer: bytes | None, *, now_wall: float) -> None:
         """The call has its one answer; None if it is too large to be kept here.
@@ -167,7 +190,7 @@ class ReceiptsProtocol:
         receipt = self._open_receipt(call_id)
         if answer is not None and len(answer) > ANSWER_BYTES:
             raise LimitExceeded("bytes of an answer", size=len(answer), limit=ANSWER_BYTES)
-        self._receipts[call_id] = replace(receipt, state=State.ENDED, answer=answer)
+        self._receipts[call_id] = Receipt(call_id, receipt.digest, State.ENDED, answer)
         self.open_count -= 1
         self._may_go(call_id, now_wall)
         if answer is not None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import anyio.to_thread
 
+from sidecar.callrunner import INLINE_BYTES
 from sidecar.context import CallContext, Handler
 from sidecar.digest import Digest
-from sidecar.dispatch import INLINE_BYTES
 from sidecar.errors import CallError, Code, Invalid, Started, from_os_error
 from sidecar.filesource import FileSource, RangeSource
 from sidecar.hands.interface import Entry, FileStat, Path, Upload, stat_of

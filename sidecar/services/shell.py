@@ -12,8 +12,8 @@ from typing import Any
 
 import anyio
 
+from sidecar.callrunner import INLINE_BYTES
 from sidecar.context import CallContext, Handler
-from sidecar.dispatch import INLINE_BYTES
 from sidecar.errors import CallError, Code, Invalid, Started
 from sidecar.hands.interface import Base, Limits, Program, Terminal
 from sidecar.processes.commandoutput import CommandOutput

@@ -12,8 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from sidecar import catalogue, readers, runtime
-from sidecar.context import CallContext
-from sidecar.dispatch import Bound
+from sidecar.context import Bound, CallContext
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.effects import Effect
 from sidecar.settings import load

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sidecar.dispatch import INLINE_BYTES
+from sidecar.callrunner import INLINE_BYTES
 from sidecar.errors import CallError, Code, Started
 from sidecar.processes.output import Output
 from sidecar.processes.process import Process

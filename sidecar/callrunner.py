@@ -1,0 +1,239 @@
+"""One call from its receipt to its one answer.
+
+The order is what makes a repeated call harmless: `accepted` is sent when the receipt is
+written, `started` is written before the handler may have effects, and the answer is stored
+before it is sent. The handler need not wait for the receipt: only effects have to, and
+`started`, which is written behind it, waits for both.
+
+A call that an earlier life of the sidecar had started is taken up by the resumer of its
+command, or its answer is `outcome_unknown`. Either way it has one answer, stored as any other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import anyio
+
+from sidecar import policy
+from sidecar.answers import Answers
+from sidecar.context import Bound, Means
+from sidecar.errors import CallError, Code, Started
+from sidecar.opencalls import OpenCall
+from sidecar.protocol import calls, limits
+from sidecar.protocol import envelope as wire
+from sidecar.protocol.attach import Origin
+from sidecar.protocol.effects import Effect
+from sidecar.protocol.ids import show
+from sidecar.protocol.names import Scope
+from sidecar.protocol.receipts import (
+    Conflict,
+    Expired,
+    Fenced,
+    New,
+    Receipt,
+    Repeat,
+    State,
+    Terms,
+)
+from sidecar.receipts import Receipts
+from sidecar.streaming import BytesSource
+
+log = logging.getLogger(__name__)
+
+INLINE_BYTES = limits.ANSWER_BYTES - 1024  # leaves room for the envelope around the value
+RESULT_STREAM = 4  # carries the CBOR of a result that is too large to stand inline
+
+
+class CallRunner:
+    """Runs open calls, each in a task of whoever calls `serve` or `resume`."""
+
+    def __init__(
+        self,
+        means: Means,
+        receipts: Mapping[Scope, Receipts],
+        answers: Answers,
+        *,
+        incarnation: bytes,
+        last_seq: Callable[[], int],
+    ) -> None:
+        self.refusal: CallError | None = None  # what new calls are answered, if none is taken
+        self.counts = {"accepted": 0, "ended": 0, "failed": 0}
+        self._means = means
+        self._receipts = receipts
+        self._answers = answers
+        self._incarnation = incarnation
+        self._last_seq = last_seq
+        self._commands: dict[str, Bound] | None = None
+        self._installed = anyio.Event()
+
+    def install(self, commands: dict[str, Bound]) -> None:
+        """The catalogue, with its handlers."""
+        self._commands = commands
+        self._installed.set()
+
+    async def serve(self, call: OpenCall, request: wire.Call) -> None:
+        """A call that came in, until its answer is sent and its streams are received."""
+        await self._see_through(call, partial(self._take, call, request))
+
+    async def resume(self, call: OpenCall, receipt: Receipt) -> None:
+        """A call that was started when the sidecar ended."""
+        await self._see_through(call, partial(self._take_up, call, receipt))
+
+    async def mark_started(self, call: OpenCall, note: bytes | None) -> None:
+        """On record before anything of the call can have effects."""
+        with anyio.CancelScope(shield=True):
+            await self._receipts[call.context.scope].started(call.context.id, note)
+        call.started = Started.YES
+
+    # from the receipt to the answer -------------------------------------------------------
+
+    async def _see_through(
+        self, call: OpenCall, work: Callable[[], Awaitable[wire.Result]]
+    ) -> None:
+        with call.scope:
+            result = await self._answer(call, work)
+        if call.scope.cancelled_caught:
+            error = calls.cancelled(call.context.id, started=call.started)
+            result = calls.failure(call.context.id, error)
+        await self._end(call, result)
+        for sender in list(call.context.senders.values()):
+            await sender.finished()
+
+    async def _answer(
+        self, call: OpenCall, work: Callable[[], Awaitable[wire.Result]]
+    ) -> wire.Result:
+        id = call.context.id
+        try:
+            return await work()
+        except CallError as error:
+            return calls.failure(id, error, seq=self._last_seq())
+        except ExceptionGroup as group:
+            found = group.subgroup(CallError)
+            if found is None:
+                return self._defect(call)
+            return calls.failure(id, calls.first_of(found), seq=self._last_seq())
+        except Exception:
+            return self._defect(call)
+
+    def _defect(self, call: OpenCall) -> wire.Result:
+        """Ours, not the caller's: to be called while the exception is handled."""
+        log.exception("call %s: %s failed inside", show(call.context.id), call.context.command)
+        defect = calls.defect(started=call.started)
+        return calls.failure(call.context.id, defect, seq=self._last_seq())
+
+    async def _take(self, call: OpenCall, request: wire.Call) -> wire.Result:
+        settled = await self._begin(call)
+        if settled is not None:
+            return settled
+        bound = await self._find(request.command, call.origin)
+        call.only_reads = bound.effect is Effect.READ
+        arguments = bound.parse(request.arguments)
+        call.admitted = True
+        self._accept(call)
+        value = await self._run(call, lambda: bound.handler(call.context, arguments))
+        return self._result(call, value)
+
+    async def _take_up(self, call: OpenCall, receipt: Receipt) -> wire.Result:
+        await self._installed.wait()
+        assert self._commands is not None
+        bound = self._commands.get(call.context.command)
+        resume = None if bound is None else bound.resume
+        note = receipt.note
+        if resume is None or note is None:
+            raise calls.outcome_unknown(call.context.id)
+        value = await self._run(call, lambda: resume(call.context, note))
+        return self._result(call, value)
+
+    async def _begin(self, call: OpenCall) -> wire.Result | None:
+        """The receipt. None if the call is new and to be run."""
+        context = call.context
+        id, receipts = context.id, self._receipts[context.scope]
+        if context.scope is Scope.WATCH and await self._receipts[Scope.FULL].get(id) is not None:
+            raise calls.not_yours(id)
+        if self.refusal is not None and await receipts.get(id) is None:
+            raise self.refusal
+        wall = self._means.clock.wall()
+        outcome = await receipts.begin(
+            id,
+            call.digest,
+            now_wall=wall,
+            terms=Terms(context.command, wall, context.deadline, context.credit),
+            on_written=partial(self._on_written, call),
+        )
+        match outcome:
+            case New():
+                call.is_new = True
+                self.counts["accepted"] += 1
+                return None
+            case Repeat(state=State.ENDED, answer=answer):
+                if answer is None:
+                    raise calls.answer_gone(id)
+                return calls.stored_result(answer)
+            case Repeat():
+                raise calls.outcome_unknown(id)
+            case Conflict():
+                raise calls.conflict(id)
+            case Expired():
+                raise calls.expired(id)
+            case Fenced():
+                raise calls.fenced(id)
+
+    async def _find(self, command: str, origin: Origin) -> Bound:
+        await self._installed.wait()
+        assert self._commands is not None
+        bound = self._commands.get(command)
+        if bound is None:
+            names = ", ".join(sorted(self._commands))
+            raise CallError(Code.UNKNOWN_COMMAND, f"no command {command!r}; there are {names}")
+        attached = origin.attachment is not None
+        is_addressed = attached or origin.incarnation == self._incarnation
+        request = policy.Request(bound.name, bound.effect, origin.scope, is_addressed)
+        self._means.policy.decide(request).enforce()
+        return bound
+
+    def _on_written(self, call: OpenCall) -> None:
+        call.is_written = True
+        self._accept(call)
+
+    def _accept(self, call: OpenCall) -> None:
+        """Once it may run and that is on record, whichever comes last."""
+        if call.admitted and call.is_written and call.result is None and not call.accepted:
+            call.accepted = True
+            self._answers.send(wire.Accepted(call.context.id), call.origin)
+
+    async def _run(
+        self, call: OpenCall, work: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> dict[str, Any]:
+        deadline = call.context.deadline
+        left = float("inf") if deadline is None else deadline - self._means.clock.now()
+        with anyio.move_on_after(left) as scope:
+            return await work()
+        assert scope.cancelled_caught
+        raise calls.too_late(call.context.id, started=call.started)
+
+    def _result(self, call: OpenCall, value: dict[str, Any]) -> wire.Result:
+        encoded = wire.dumps(value)
+        if len(encoded) <= INLINE_BYTES:
+            return wire.Result(call.context.id, encoded, seq=self._last_seq())
+        call.context.send(RESULT_STREAM, BytesSource(encoded))
+        return wire.Result(call.context.id, seq=self._last_seq())
+
+    async def _end(self, call: OpenCall, result: wire.Result) -> None:
+        """Store the answer, then send it. Shielded: an observed outcome is not lost."""
+        if not call.is_new:
+            call.result = result
+            self._answers.stored(result, call.origin)
+            return
+        result = replace(result, streams=call.stream_ends())
+        stored = None if RESULT_STREAM in call.context.senders else calls.storable(result)
+        with anyio.CancelScope(shield=True):
+            wall = self._means.clock.wall()
+            await self._receipts[call.context.scope].end(call.context.id, stored, now_wall=wall)
+        call.result = result
+        self.counts["ended" if result.error is None else "failed"] += 1
+        self._answers.send(result, call.origin)
