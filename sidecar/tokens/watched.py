@@ -1,0 +1,66 @@
+"""A small file that somebody else writes, read again and again, and whether it is another now.
+
+It is looked at from time to time, and not watched: a watch misses what other hosts write to a
+network mount, and a secret that Kubernetes mounts is exchanged by a link two folders above. Nobody
+looks while all is well, so that an idle sidecar sleeps.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from sidecar.errors import SettingsError
+
+POLL_INTERVAL = 1.0  # seconds between looks, while somebody waits for a change
+MAX_FILE = 64 * 1024  # bytes; Azure's own limit on a token is far lower, as it travels in a header
+
+Mark = tuple[int, int, int]
+
+
+class WatchedFile:
+    """Remembers which file it read last: the inode, when it was changed, and its size."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: Mark | None = None
+
+    async def read(self) -> str:
+        """The text. Raises `SettingsError`, which names the file and quotes nothing of it."""
+        self._seen = None
+        try:
+            self._seen, data = await anyio.to_thread.run_sync(_read, self.path)
+            if len(data) > MAX_FILE:
+                raise SettingsError(f"{self.path}: more than {MAX_FILE} bytes; this is no token")
+            return data.decode()
+        except OSError as error:
+            raise SettingsError(f"{self.path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{self.path}: it is not text") from None
+
+    async def changed(self) -> None:
+        """Return when there is a file, and another one than `read` last saw."""
+        while True:
+            mark = await anyio.to_thread.run_sync(_look, self.path)
+            if mark not in (None, self._seen):
+                return
+            await anyio.sleep(POLL_INTERVAL)
+
+
+def _mark(status: os.stat_result) -> Mark:
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _look(path: Path) -> Mark | None:
+    try:
+        return _mark(path.stat())
+    except OSError:
+        return None
+
+
+def _read(path: Path) -> tuple[Mark, bytes]:
+    with path.open("rb") as file:
+        return _mark(os.fstat(file.fileno())), file.read(MAX_FILE + 1)
