@@ -25,6 +25,7 @@ SIGNALLED = 128  # a status above it: a signal ended us, which is how a hub ends
 @click.option("--hub-name", default="sidecar", metavar="NAME", help="Default: sidecar.")
 @click.option("--endpoint", metavar="URL", help="How others reach it, if not by http://host:port.")
 @click.option("--key-file", metavar="FILE", help="Where its key is kept. Default: a file of ours.")
+@click.option("--faults", is_flag=True, help="Serve /faults too: drops, delays, outages on demand.")
 @click.option("--show-key", is_flag=True, help="Print the connection string with its key.")
 def hub(
     host: str,
@@ -32,6 +33,7 @@ def hub(
     hub_name: str,
     endpoint: str | None,
     key_file: str | None,
+    faults: bool,
     show_key: bool,
 ) -> int:
     """A stand-in for Azure Web PubSub in memory, until Ctrl-C: its subprotocols and its REST paths,
@@ -51,7 +53,10 @@ def hub(
     log_to_stderr("warning")
     path = Path(key_file) if key_file else None
     key = read_key(path).access_key if path is not None and path.exists() else None
-    server = Hub(HubSettings(host=host, port=port, hub=hub_name, access_key=key, endpoint=endpoint))
+    settings = HubSettings(
+        host=host, port=port, hub=hub_name, access_key=key, endpoint=endpoint, faults=faults
+    )
+    server = Hub(settings)
     status = loop.run(partial(_serve, server, path, show_key))
     return 0 if status > SIGNALLED else status
 

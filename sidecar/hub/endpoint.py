@@ -76,7 +76,7 @@ class ClientEndpoint:
     async def _run(self, websocket: WebSocket, session: HubSession) -> None:
         hub = self._hub
         socket = cast(Socket, websocket.scope["extensions"][SOCKET])
-        link = SocketLink(websocket, socket, session, hub.relay, hub.clock)
+        link = SocketLink(websocket, socket, session, hub.relay, hub.faults, hub.clock)
         hub.attach(link)
         is_final = False
         try:

@@ -4,17 +4,19 @@ It serves one hub of that service over the same subprotocols and the same REST p
 `sidecar dev`, tests and measurements. This file ties settings, tokens, clock and relay together
 and is what other code holds; `server` puts it on a port.
 
-`drop`, `close`, `forget` and `ack_delay` are faults: they do to a client what networks and
-the service's maintenance do, on demand.
+`drop`, `close`, `forget` and `leave` are faults: they do to clients what networks and the
+service's maintenance do, at once; those of `faults` stand until they strike.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from sidecar.clock import Clock, SystemClock
 from sidecar.errors import CallError, SettingsError
+from sidecar.hub.faults import EXPIRED, EXPIRED_REASON, Faults, check_close_code
 from sidecar.hub.link import SocketLink
 from sidecar.hub.permissions import Permissions, check_group
 from sidecar.hub.relay import Relay, Traffic
@@ -73,10 +75,12 @@ class Hub:
         self.clock = clock or SystemClock()
         self.access_key = self.settings.access_key or secrets.token_urlsafe(32)
         self.tokens = Tokens(self.access_key)
-        self.relay = Relay(self.settings)
+        self.faults = Faults()
+        self.relay = Relay(self.settings, self.faults)
         self._links: set[SocketLink] = set()
         self._address: Address | None = None
         self._port = 0
+        self._cut_all: Callable[[], None] = lambda: None
 
     @property
     def address(self) -> Address:
@@ -89,10 +93,11 @@ class Hub:
         """The port that was bound, whatever the endpoint says."""
         return self._port
 
-    def listen_at(self, host: str, port: int) -> Address:
-        """Called by the server with what it has bound."""
+    def listen_at(self, host: str, port: int, cut_all: Callable[[], None]) -> Address:
+        """Called by the server with what it has bound, and how to cut every connection there."""
         settings = self.settings
         self._port = port
+        self._cut_all = cut_all
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         url = settings.endpoint.rstrip("/") if settings.endpoint else url
         self._address = Address(url, settings.hub, self.access_key)
@@ -111,28 +116,57 @@ class Hub:
     @property
     def ack_delay(self) -> float:
         """Seconds by which every ack is held back; infinite withholds them."""
-        return self.relay.ack_delay
+        return self.faults.ack_delay
 
     @ack_delay.setter
     def ack_delay(self, seconds: float) -> None:
-        self.relay.ack_delay = seconds
+        self.faults.ack_delay = seconds
 
-    async def drop(self, who: str) -> None:
-        """Cut the TCP connections of a user id or connection id; the sessions can be recovered."""
-        for link in self._links_of(who):
+    async def drop(self, who: str) -> int:
+        """Cut the TCP connections of a user id, a pattern of them, or a connection id; how many
+        there were. The sessions can be recovered."""
+        links = self._links_of(who)
+        for link in links:
             link.abort()
-            await link.ended.wait()
+        await self._until_ended(links, "drop")
+        return len(links)
 
-    async def close(self, who: str, code: int, reason: str = "") -> None:
-        """Close those connections with `code`; only 1000 ends their sessions."""
-        for link in self._links_of(who):
-            link.close(code, reason)
-            await link.ended.wait()
+    async def close(self, who: str, code: int, reason: str = "") -> int:
+        """Close those connections with `code`; how many. Only 1000 ends their sessions."""
+        links = self._links_of(who)
+        for link in links:
+            link.close(check_close_code(code), reason)
+        await self._until_ended(links, "close")
+        return len(links)
 
-    def forget(self, who: str) -> None:
-        """Refuse the next recovery of those sessions (1008); open connections go on."""
-        for session in self.relay.registry.find(who):
+    def forget(self, who: str) -> int:
+        """Refuse the next recovery of those sessions (1008); how many. Open connections go on."""
+        sessions = self.relay.registry.find(who)
+        for session in sessions:
             session.forget()
+        self.faults.struck["forget"] += len(sessions)
+        return len(sessions)
+
+    async def leave(self, seconds: float, *, forget: bool = False) -> None:
+        """Cut every connection, and cut each new one, for so long; does not wait for the end of
+        it. Then the hub is back with its sessions, or without if they are to be forgotten."""
+        if forget:
+            self.forget("*")
+        self.faults.leave(until=self.clock.now() + seconds)
+        links = list(self._links)
+        for link in links:
+            link.abort()
+        self._cut_all()
+        await self._until_ended(links, "leave")
+
+    @property
+    def is_away(self) -> bool:
+        return self.faults.is_away(now=self.clock.now())
+
+    async def _until_ended(self, links: Collection[SocketLink], fault: str) -> None:
+        self.faults.struck[fault] += len(links)
+        for link in links:
+            await link.ended.wait()
 
     def _links_of(self, who: str) -> list[SocketLink]:
         sessions = self.relay.registry.find(who)
@@ -168,6 +202,7 @@ class Hub:
             admission.permissions,
             codec,
             is_reliable=codec.subprotocol in RELIABLE_SUBPROTOCOLS,
+            expires_at=admission.access.expires_at,
         )
 
     def recover(self, connection_id: str, token: str) -> HubSession | None:
@@ -205,4 +240,14 @@ class Hub:
             self.relay.registry.remove(session)
 
     def expire(self) -> None:
+        """End what has outlived its time."""
         self.relay.expire(now=self.clock.now())
+        if self.faults.enforce_expiry:
+            self._end_expired()
+
+    def _end_expired(self) -> None:
+        wall = self.clock.wall()
+        for session in self.relay.registry:
+            if session.expires_at <= wall:
+                self.faults.struck["enforce_expiry"] += 1
+                self.relay.end(session, EXPIRED, EXPIRED_REASON)

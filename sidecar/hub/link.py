@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sidecar.clock import Clock
 from sidecar.errors import ProtocolError
+from sidecar.hub.faults import Direction, Faults
 from sidecar.hub.relay import Relay
 from sidecar.hub.session import HubSession
 from sidecar.hub.settings import CLOSE_GRACE
@@ -40,18 +41,26 @@ class SocketLink:
     """One WebSocket, from its handshake to its end."""
 
     def __init__(
-        self, websocket: WebSocket, socket: Socket, session: HubSession, relay: Relay, clock: Clock
+        self,
+        websocket: WebSocket,
+        socket: Socket,
+        session: HubSession,
+        relay: Relay,
+        faults: Faults,
+        clock: Clock,
     ) -> None:
         self.session = session
         self.ended = anyio.Event()
         self._websocket = websocket
         self._socket = socket
         self._relay = relay
+        self._faults = faults
         self._clock = clock
         self._awake = anyio.Event()
         self._drained = anyio.Event()
         self._closing: tuple[int, str] | None = None
         self._can_write = True
+        self._is_cut = False
 
     def wake(self) -> None:
         self._awake.set()
@@ -64,6 +73,7 @@ class SocketLink:
             asyncio.get_running_loop().call_later(CLOSE_GRACE, self._socket.abort)
 
     def abort(self) -> None:
+        self._is_cut = True  # what had come in before is not carried out any more
         self._socket.abort()
         self._drained.set()
 
@@ -85,8 +95,10 @@ class SocketLink:
                 return code
             text: str | None = event.get("text")
             message: bytes | str = event["bytes"] if text is None else text
-            if self._closing is None:
+            if self._closing is None and not self._is_cut:
                 self._receive(message)
+                if self._faults.cuts:
+                    self._faults.count_frame(self.session, Direction.IN)
             messages += 1
             size += len(message)
             if messages >= TURN_MESSAGES or size >= TURN_BYTES:
@@ -125,6 +137,8 @@ class SocketLink:
                     continue
                 await self._websocket.send({"type": "websocket.send", kind: message})
                 self._drained.set()
+                if self._faults.cuts:
+                    self._faults.count_frame(self.session, Direction.OUT)
                 messages += 1
                 size += len(message)
                 if messages >= TURN_MESSAGES or size >= TURN_BYTES:
@@ -137,7 +151,7 @@ class SocketLink:
             self._drained.set()
 
     def _next_message(self) -> bytes | str | None:
-        if self.session.link is not self:
+        if self.session.link is not self or self._is_cut:
             return None  # taken over: what is queued belongs to the new WebSocket
         return self.session.next_message(now=self._clock.now())
 

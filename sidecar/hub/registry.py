@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from sidecar.hub.faults import is_of
 from sidecar.hub.session import HubSession
 
 # Ordered, so that deliveries go out in the order in which members joined.
@@ -38,9 +39,9 @@ class Registry:
         return tuple(self._groups.get(group, ()))
 
     def find(self, who: str) -> Collection[HubSession]:
-        """The session with that connection id, or all of that user."""
+        """The session with that connection id, or those of the users that match a pattern."""
         session = self.get(who)
-        return self.of_user(who) if session is None else (session,)
+        return [one for one in self if is_of(one, who)] if session is None else (session,)
 
     def add(self, session: HubSession) -> None:
         self._sessions[session.connection_id] = session

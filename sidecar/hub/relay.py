@@ -10,12 +10,12 @@ and does nothing; one that failed may be used again. A frame without an ack id f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from sidecar.errors import CallError, Invalid, ProtocolError
 from sidecar.hub.delivery import Delivery
+from sidecar.hub.faults import Faults
 from sidecar.hub.metadata import check_metadata
 from sidecar.hub.permissions import Permissions, Right, check_group
 from sidecar.hub.registry import Registry
@@ -63,11 +63,11 @@ class Refusal(Exception):
 class Relay:
     """Sessions and the traffic between them. Does no I/O; `now` is the caller's clock."""
 
-    def __init__(self, limits: HubSettings) -> None:
+    def __init__(self, limits: HubSettings, faults: Faults) -> None:
         self.registry = Registry()
         self.traffic = Traffic()
-        self.ack_delay = 0.0  # seconds; a knob for tests, infinite withholds every ack
         self._limits = limits
+        self._faults = faults
 
     # sessions
 
@@ -80,9 +80,16 @@ class Relay:
         codec: Codec,
         *,
         is_reliable: bool,
+        expires_at: float,
     ) -> HubSession:
         session = HubSession(
-            connection_id, user_id, permissions, codec, is_reliable=is_reliable, limits=self._limits
+            connection_id,
+            user_id,
+            permissions,
+            codec,
+            is_reliable=is_reliable,
+            limits=self._limits,
+            expires_at=expires_at,
         )
         self.registry.add(session)
         for group in groups:
@@ -148,9 +155,10 @@ class Relay:
 
     def _answer(self, session: HubSession, frame: _Acked, now: float) -> None:
         ack = self._carry_out(session, frame, now)
-        if ack is None or math.isinf(self.ack_delay):
+        if ack is None or self._faults.loses_ack(session):
             return
-        session.say(ack, not_before=now + self.ack_delay if self.ack_delay else None)
+        delay = self._faults.ack_delay
+        session.say(ack, not_before=now + delay if delay else None)
 
     def _carry_out(self, session: HubSession, frame: _Acked, now: float) -> Ack | None:
         ack_id = frame.ack_id

@@ -8,6 +8,7 @@ way that lets the close frame arrive.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -16,16 +17,19 @@ from typing import Any
 import anyio
 import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from sidecar.errors import SettingsError
 from sidecar.hub.endpoint import SOCKET, ClientEndpoint
+from sidecar.hub.faultrest import FaultEndpoint
 from sidecar.hub.hub import Address, Hub
 from sidecar.hub.rest import METHODS, RestEndpoint
 from sidecar.hub.settings import CLOSE_GRACE, HubSettings
 
+LOOK = 0.2  # seconds between two looks for what has outlived its time
 SHUTDOWN_GRACE = 2  # seconds for open requests when the hub stops
 
 
@@ -66,6 +70,18 @@ class HubSocket(WebSocketsSansIOProtocol):
             raise
 
 
+def _http_of(hub: Hub) -> type[H11Protocol]:
+    """uvicorn's HTTP, which lets nobody in while the hub is away."""
+
+    class HubHttp(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if hub.is_away:
+                transport.abort()
+
+    return HubHttp
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server inside somebody else's event loop."""
 
@@ -88,13 +104,19 @@ class _Server(uvicorn.Server):
     def stop(self) -> None:
         self._stop.set()
 
+    def cut_all(self) -> None:
+        """Cut every connection, whatever it is for."""
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+
 
 @contextlib.asynccontextmanager
 async def serve(hub: Hub) -> AsyncIterator[Address]:
     """Serve `hub` until the block ends; yields where. Open connections are closed then."""
     listener = _bind(hub.settings)
     server = _Server(_config(hub))
-    address = hub.listen_at(*listener.getsockname()[:2])
+    host, port = listener.getsockname()[:2]
+    address = hub.listen_at(host, port, server.cut_all)
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_expire, hub)
@@ -118,9 +140,10 @@ async def _serve(server: _Server, listener: socket.socket) -> None:
 
 
 async def _expire(hub: Hub) -> None:
-    """Sessions are refused on time by themselves; this only frees their memory."""
+    """Sessions are refused on time by themselves; this frees their memory. Connections that end
+    with their token do so here, and sooner than within a second."""
     while True:
-        await anyio.sleep(min(1.0, hub.settings.retention))
+        await anyio.sleep(min(LOOK, hub.settings.retention))
         hub.expire()
 
 
@@ -143,15 +166,19 @@ def _bind(settings: HubSettings) -> socket.socket:
 def _config(hub: Hub) -> uvicorn.Config:
     settings = hub.settings
     clients = ClientEndpoint(hub)
-    routes = [
+    routes: list[BaseRoute] = [
         WebSocketRoute("/client/hubs/{hub}", clients.serve),
         WebSocketRoute("/client/", clients.serve),
         WebSocketRoute("/client", clients.serve),
         Route("/api/{path:path}", RestEndpoint(hub).serve, methods=METHODS),
     ]
+    if settings.faults:
+        faults = FaultEndpoint(hub).serve
+        routes.append(Route("/faults", faults, methods=["GET", "DELETE"]))
+        routes.append(Route("/faults/{fault}", faults, methods=["POST"]))
     return uvicorn.Config(
         Starlette(routes=routes),
-        http="h11",
+        http=_http_of(hub),
         ws=HubSocket,
         ws_max_size=settings.max_message,
         ws_ping_interval=settings.ping_interval,

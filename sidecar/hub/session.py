@@ -14,6 +14,7 @@ to give. Times are seconds on the caller's clock.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -85,19 +86,21 @@ class HubSession:
         *,
         is_reliable: bool,
         limits: HubSettings,
+        expires_at: float = math.inf,
     ) -> None:
         self.connection_id = connection_id
         self.user_id = user_id
         self.permissions = permissions
         self.codec = codec
         self.is_reliable = is_reliable
+        self.expires_at = expires_at  # of its access token, in seconds since the epoch
         self.groups: set[str] = set()
         self.acks = AckMemory()
         self.link: Link | None = None
         self.state = State.DETACHED
         self._limits = limits
         self._is_forgotten = False
-        self._expires_at = 0.0  # means something while DETACHED
+        self._kept_until = 0.0  # means something while DETACHED
         self._last_id = 0  # of the newest message
         self._last_written = 0
         self._last_released = 0
@@ -124,7 +127,7 @@ class HubSession:
             self.end()
             return
         self.state = State.DETACHED
-        self._expires_at = now + self._limits.retention
+        self._kept_until = now + self._limits.retention
         self._drop_queue()
 
     def end(self, *, flush: bool = False) -> None:
@@ -142,7 +145,7 @@ class HubSession:
     def can_recover(self, *, now: float) -> bool:
         if not self.is_reliable or self._is_forgotten or self.state is State.ENDED:
             return False
-        return self.state is State.ATTACHED or now < self._expires_at
+        return self.state is State.ATTACHED or now < self._kept_until
 
     def has_lapsed(self, *, now: float) -> bool:
         return self.state is State.DETACHED and not self.can_recover(now=now)

@@ -38,6 +38,7 @@ class HubSettings:
     max_unacked_bytes: int = 16 << 20
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
+    faults: bool = False  # serve `/faults` (see `faultrest`)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(HUB_PATTERN, self.hub):

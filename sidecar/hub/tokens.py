@@ -43,6 +43,7 @@ class Access:
     user_id: str | None
     groups: tuple[str, ...]
     roles: tuple[str, ...]
+    expires_at: float  # seconds since the epoch
 
 
 class Tokens:
@@ -61,7 +62,8 @@ class Tokens:
         user_id = claims.get("sub")
         if user_id is not None and not isinstance(user_id, str):
             raise TokenError("the claim 'sub' is not a string")
-        return Access(user_id or None, _strings(claims, GROUPS_CLAIM), _strings(claims, "role"))
+        groups, roles = _strings(claims, GROUPS_CLAIM), _strings(claims, "role")
+        return Access(user_id or None, groups, roles, float(claims["exp"]))
 
     def mint_reconnection(self, connection_id: str, *, now: float) -> str:
         claims = {

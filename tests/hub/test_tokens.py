@@ -31,12 +31,13 @@ def test_a_minted_token_says_what_was_granted() -> None:
         "sandbox:a",
         ("in.a", "see.a"),
         ("webpubsub.sendToGroup.out.a", "webpubsub.sendToGroups.out.a.*"),
+        NOW + 60,
     )
 
 
 def test_groups_and_roles_are_a_string_or_a_list() -> None:
     token = signed(**{"role": "r", "webpubsub.group": "g"})
-    assert read(token) == Access(None, ("g",), ("r",))
+    assert read(token) == Access(None, ("g",), ("r",), NOW + 60)
 
 
 @pytest.mark.parametrize(
