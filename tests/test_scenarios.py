@@ -29,14 +29,6 @@ SIDECAR, ME = f"sandbox:{RUN}", "control:me"
 MB = 1_000_000
 
 
-async def lose_connections(stack: Stack, *who: str) -> None:
-    """Drop them all; the hub then has forgotten every one (1008)."""
-    for name in who:
-        stack.hub.forget(name)
-    for name in who:
-        await stack.hub.drop(name)
-
-
 def lines_of(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
@@ -57,7 +49,7 @@ async def test_a_long_output_goes_on_after_a_refused_recovery(tmp_path: Path) ->
                 arrived += chunk
                 if len(arrived) >= 2 * MB and not is_lost:
                     is_lost = True
-                    await lose_connections(stack, SIDECAR, ME)
+                    await stack.lose(SIDECAR, ME)
             completed = await program.wait()
         assert completed.status == 0
         assert arrived == produced
@@ -210,7 +202,7 @@ async def test_events_come_once_each_through_drops_to_several_readers(tmp_path: 
                 stack.sidecar.means.emit("step", {"step": step, "padding": bytes(1000)})
                 await anyio.sleep(0.001)
                 if step % 100 == 50:
-                    await lose_connections(stack, (SIDECAR, ME, "control:you")[step // 100])
+                    await stack.lose((SIDECAR, ME, "control:you")[step // 100])
             last = stack.sidecar.means.emit("last", None)
         assert [numbers[i] for i in range(4)] == [list(range(1, last + 1))] * 4
         await until(lambda: stack.sidecar.exchange.readers == 0)

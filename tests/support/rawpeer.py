@@ -91,6 +91,10 @@ class RawPeer:
 
     # receiving
 
+    def forget(self) -> None:
+        """All that came and that nobody asked for."""
+        self._came.clear()
+
     async def expect(self, kind: type[E], *, timeout: float = PATIENCE, **fields: Any) -> E:
         """The next envelope of this kind with these fields; others wait for their turn."""
         with anyio.fail_after(timeout):

@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
+from relay import Relay, open_relay
 
 import sidecar
 from sidecar import runtime, serving
@@ -59,14 +60,24 @@ class Stack:
     def settings(self, *, run: str = RUN, **options: Any) -> Settings:
         number = len(self.sidecars)
         self.workspace.mkdir(exist_ok=True)
-        return Settings(
-            run=run,
-            hub=self.hub.address.client_url,
-            token=self.hub.mint(sidecar_grant(run)),
-            workspace=str(self.workspace),
-            state=str(self._folder / f"state-{number}"),
-            **options,
-        )
+        common = {
+            "hub": self.hub.address.client_url,
+            "token": self.hub.mint(sidecar_grant(run)),
+            "workspace": str(self.workspace),
+            "state": str(self._folder / f"state-{number}"),
+        }
+        return Settings(run=run, **(common | options))
+
+    async def lose(self, *who: str) -> None:
+        """Drop the connections of these user ids; the hub then has forgotten them (1008)."""
+        for name in who:
+            self.hub.forget(name)
+        for name in who:
+            await self.hub.drop(name)
+
+    async def relay(self) -> Relay:
+        """A way to the hub that can be cut. Lives as long as the stack."""
+        return await self._exits.enter_async_context(open_relay(self.hub.port))
 
     async def start_sidecar(
         self, *, clock: Clock | None = None, hold_time: float | None = None, **options: Any
