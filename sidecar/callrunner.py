@@ -21,6 +21,7 @@ import anyio
 
 from sidecar import policy
 from sidecar.answers import Answers
+from sidecar.bell import Bell
 from sidecar.context import Bound, Means
 from sidecar.errors import CallError, Code, Started
 from sidecar.opencalls import OpenCall
@@ -62,6 +63,7 @@ class CallRunner:
         last_seq: Callable[[], int],
     ) -> None:
         self.refusal: CallError | None = None  # what new calls are answered, if none is taken
+        self.ended = Bell()  # a call has its answer
         self.counts = {"accepted": 0, "ended": 0, "failed": 0}
         self._means = means
         self._receipts = receipts
@@ -155,7 +157,7 @@ class CallRunner:
         id, receipts = context.id, self._receipts[context.scope]
         if context.scope is Scope.WATCH and await self._receipts[Scope.FULL].get(id) is not None:
             raise calls.not_yours(id)
-        if self.refusal is not None and await receipts.get(id) is None:
+        if self.refusal is not None and _would_run(await receipts.get(id)):
             raise self.refusal
         wall = self._means.clock.wall()
         outcome = await receipts.begin(
@@ -205,6 +207,8 @@ class CallRunner:
         if call.admitted and call.is_written and call.result is None and not call.accepted:
             call.accepted = True
             self._answers.send(wire.Accepted(call.context.id), call.origin)
+            if call.was_asked:
+                self._answers.send(call.state(), call.origin)
 
     async def _run(
         self, call: OpenCall, work: Callable[[], Awaitable[dict[str, Any]]]
@@ -228,6 +232,7 @@ class CallRunner:
         if not call.is_new:
             call.result = result
             self._answers.stored(result, call.origin)
+            self.ended.ring()
             return
         result = replace(result, streams=call.stream_ends())
         stored = None if RESULT_STREAM in call.context.senders else calls.storable(result)
@@ -237,3 +242,9 @@ class CallRunner:
         call.result = result
         self.counts["ended" if result.error is None else "failed"] += 1
         self._answers.send(result, call.origin)
+        self.ended.ring()
+
+
+def _would_run(receipt: Receipt | None) -> bool:
+    """Whether a call with this receipt, when it comes, is run."""
+    return receipt is None or receipt.state is State.RESEND

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from sidecar.context import Bound, Resumer
 from sidecar.protocol.commands import CATALOGUE
-from sidecar.services import about, exec, files, shell
+from sidecar.services import about, ending, exec, files, shell
 
-HANDLERS = {**about.HANDLERS, **exec.HANDLERS, **files.HANDLERS, **shell.HANDLERS}
+HANDLERS = {
+    **about.HANDLERS,
+    **ending.HANDLERS,
+    **exec.HANDLERS,
+    **files.HANDLERS,
+    **shell.HANDLERS,
+}
 RESUMERS: dict[str, Resumer] = {}
 
 

@@ -41,6 +41,7 @@ class Means:
     wake_soon: Callable[[], None]  # it has something that may wait for company, 20 ms at most
     processes: Processes
     facts: Callable[[], Mapping[str, Any]]  # what `sidecar.info` answers
+    end_run: Callable[[float | None], Awaitable[Mapping[str, Any]]]  # what `run.end` does
 
 
 @dataclass(slots=True, eq=False)

@@ -93,6 +93,17 @@ class Dispatcher:
     def open_calls(self) -> int:
         return sum(1 for call in self._open.values() if call.result is None)
 
+    async def idle(self) -> None:
+        """Return once every call has its answer, and who is there has received its streams."""
+        while any(call.is_busy for call in self._open.values()):
+            await self._runner.ended.wait()
+
+    def cancel_all(self) -> None:
+        """Cancel every call that has no answer yet; its answer says so."""
+        for call in self._open.values():
+            if call.result is None:
+                call.scope.cancel()
+
     # what comes in ------------------------------------------------------------------------
 
     def call(self, call: wire.Call, origin: Origin) -> None:
@@ -159,6 +170,7 @@ class Dispatcher:
             await work(*arguments)
         finally:
             del self._open[id]
+            self._runner.ended.ring()
 
     def cancel(self, id: bytes, origin: Origin) -> None:
         """Stop a call; one that never came is fenced. Its result says what happened."""
@@ -186,9 +198,10 @@ class Dispatcher:
         if known.result is not None:
             self._answers.send(known.result, origin)
             return
-        received = {n: r.stream.received for n, r in known.context.receivers.items()}
-        state = "started" if known.started is not Started.NO else "accepted"
-        self._answers.send(wire.State(ask.id, state, received), origin)
+        if known.accepted:
+            self._answers.send(known.state(), origin)
+        else:  # nobody is told of a receipt that is not written yet
+            known.was_asked = True
 
     def stream(self, envelope: Any, origin: Origin) -> None:
         """Stream data or control for a call of this attachment; for any other, `reset`."""
@@ -225,6 +238,7 @@ class Dispatcher:
                 call.lonely_since = now
                 for sender in call.context.senders.values():
                     sender.bind(None)
+        self._runner.ended.ring()
 
     def next_deadline(self) -> float | None:
         """When `sweep` has something to give up."""

@@ -14,6 +14,9 @@ may do next. Four kinds:
         ├── TokenExpired            the token has lapsed; a new one mends it
         ├── TokenRefused            the hub will not have this token
         ├── NoToken                 there is no token to dial with
+        ├── TooManyRequests         the platform endpoint wants to be asked later
+        ├── Superseded              a later start of this run has taken over; final
+        ├── RunEnded                the platform says that the run has ended; final
         ├── Replaced                another connection took this one's place
         └── NetworkFailure          the world: DNS, TCP, TLS, proxies, HTTP 5xx
 
@@ -47,6 +50,7 @@ The codes, what they mean, and what a caller may do (`retry`: never | same_id | 
     precondition_failed  an etag or digest condition did not hold              new_id
     digest_mismatch      the bytes that arrived are not the bytes that left    new_id
     source_changed       the file changed while it was being read              new_id
+    ending               this sidecar takes no calls any more: it ends         same_id
     io_error             another operating system error (details: errno)       new_id
     internal             a defect of ours; the log has the traceback           new_id
 """
@@ -90,6 +94,7 @@ class Code(StrEnum):
     PRECONDITION_FAILED = "precondition_failed"
     DIGEST_MISMATCH = "digest_mismatch"
     SOURCE_CHANGED = "source_changed"
+    ENDING = "ending"
     IO_ERROR = "io_error"
     INTERNAL = "internal"
 
@@ -124,7 +129,7 @@ _NEW_ID = {
     Code.IO_ERROR,
     Code.INTERNAL,
 }
-_SAME_ID = {Code.HANDS_AWAY, Code.UNKNOWN_CALL}
+_SAME_ID = {Code.HANDS_AWAY, Code.UNKNOWN_CALL, Code.ENDING}
 
 
 def default_retry(code: Code) -> Retry:
@@ -202,9 +207,18 @@ class SettingsError(SidecarError):
 
 
 class ChannelError(SidecarError):
-    """A connection to the hub failed or ended; the subclasses say why."""
+    """A connection to the hub failed or ended; the subclasses say why.
+
+    `retry_after`: seconds until a further try makes sense, if whoever refused said so. Final: no
+    further try does, until somebody provides another token.
+    """
 
     reason = "network"
+    is_final = False
+
+    def __init__(self, *args: object, retry_after: float | None = None) -> None:
+        super().__init__(*args)
+        self.retry_after = retry_after
 
 
 class TokenExpired(ChannelError):
@@ -223,6 +237,26 @@ class NoToken(ChannelError):
     """There is no token to dial with: the sentence says where it was sought and what was found."""
 
     reason = "no_token"
+
+
+class TooManyRequests(ChannelError):
+    """The platform endpoint wants to be asked later (HTTP 429)."""
+
+    reason = "too_many"
+
+
+class Superseded(ChannelError):
+    """A later start of this run has taken over; this one only comes back by a repoint."""
+
+    reason = "superseded"
+    is_final = True
+
+
+class RunEnded(ChannelError):
+    """The platform says that the run has ended."""
+
+    reason = "run_ended"
+    is_final = True
 
 
 class Replaced(ChannelError):

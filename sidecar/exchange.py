@@ -48,7 +48,7 @@ class Exchange:
     """The I/O around attachments, windows and readers of one sidecar."""
 
     def __init__(self, identity: Identity, clock: Clock) -> None:
-        self._identity = identity
+        self.identity = identity
         self._clock = clock
         self._attachments = Attachments(identity.subject)
         self._outboxes = Outboxes()
@@ -68,7 +68,7 @@ class Exchange:
 
     def trust(self, trust: str) -> None:
         """How far hands is known to be from us, for every hello from now on."""
-        self._identity = replace(self._identity, trust=trust)
+        self.identity = replace(self.identity, trust=trust)
 
     def begin(self, dispatcher: Dispatcher, journal: Journal) -> None:
         """Answer from now on, and first of all who came early. Both tasks are running."""
@@ -168,7 +168,7 @@ class Exchange:
     def _scope(self, message: Message) -> tuple[Scope | None, bool]:
         if message.source == "server":
             return Scope.FULL, True
-        return self._identity.subject.scope_of(message.group or ""), False
+        return self.identity.subject.scope_of(message.group or ""), False
 
     def _from_attachment(
         self, head: wire.Head, envelopes: list[wire.Any_], scope: Scope, now: float
@@ -221,7 +221,7 @@ class Exchange:
 
     def _attach(self, request: wire.Attach, scope: Scope, now: float) -> None:
         try:
-            group = self._identity.subject.reply_group(request.controller)
+            group = self.identity.subject.reply_group(request.controller)
         except CallError as error:
             self._strangers.drop("controller", str(error), scope, now=now)
             return
@@ -292,8 +292,8 @@ class Exchange:
     def _facts(self) -> attach.Facts:
         return attach.Facts(
             series=self._journal.series,
-            incarnation=self._identity.incarnation,
-            generation=self._identity.generation,
+            incarnation=self.identity.incarnation,
+            generation=self.identity.generation,
             first=self._journal.first,
             last=self._journal.last,
             limits={
@@ -363,11 +363,11 @@ class Exchange:
     def _call_by_rest(self, call: wire.Call) -> None:
         """A stateless caller: the answer goes to the group of the controller it names."""
         assert self._dispatcher is not None
-        if call.incarnation is not None and call.incarnation != self._identity.incarnation:
+        if call.incarnation is not None and call.incarnation != self.identity.incarnation:
             self._strangers.dropped["incarnation"] += 1  # meant for another sidecar of this run
             return
         try:
-            group = self._identity.subject.reply_group(call.reply or "")
+            group = self.identity.subject.reply_group(call.reply or "")
         except CallError as error:
             self._strangers.dropped["controller"] += 1
             log.warning("a call by REST was dropped, its reply is no controller id: %s", error)
@@ -390,8 +390,8 @@ class Exchange:
             self._dispatcher.stream(blocked, origin)
 
     def _hello(self) -> None:
-        group = self._identity.subject.hello_group
-        self._outboxes.loose(group, wire.encode(self._identity.hello()))
+        group = self.identity.subject.hello_group
+        self._outboxes.loose(group, wire.encode(self.identity.hello()))
         self._wake_channel()
 
 

@@ -35,6 +35,7 @@ class OpenCall:
     accepted: bool = False  # the caller has been told
     only_reads: bool = False
     result: wire.Result | None = None
+    was_asked: bool = False  # by somebody who is still to be told its state
     lonely_since: float | None = None
 
     def may_be_touched(self, origin: Origin) -> bool:
@@ -42,9 +43,20 @@ class OpenCall:
         return origin.scope is Scope.FULL or self.context.scope is Scope.WATCH
 
     @property
+    def is_busy(self) -> bool:
+        """Whether it has no answer yet, or somebody is there who receives its streams."""
+        return self.result is None or self.context.caller is not None
+
+    @property
     def may_be_given_up(self) -> bool:
         """Whether nothing is lost with it if nobody is there: it has ended, or only looks."""
         return self.result is not None or self.only_reads
+
+    def state(self) -> wire.State:
+        """What is told to who asks while it goes on: how far it is, and what we received."""
+        received = {n: r.stream.received for n, r in self.context.receivers.items()}
+        word = "accepted" if self.started is Started.NO else "started"
+        return wire.State(self.context.id, word, received)
 
     def stream_ends(self) -> dict[int, list[Any]]:
         """Of each stream: where it ends and its digest. Without a digest it still goes on, and

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from sidecar import __version__
 from sidecar.channel import Channel
 from sidecar.clock import Clock
+from sidecar.ending import Ending
 from sidecar.exchange import Exchange
 from sidecar.journal import Journal
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.ids import show
 from sidecar.settings import Settings
+from sidecar.statefile import Noted, State, StateFile, timestamp
 
 if TYPE_CHECKING:
     from sidecar.context import Means
@@ -33,14 +35,36 @@ class Parts:
     incarnation: bytes
     started: float
     clock: Clock
+    before: Noted | None = None  # what the sidecar before us left in the state folder
+    state: StateFile = field(init=False)
+    ending: Ending = field(init=False)
     journal: Journal = field(init=False)
     means: Means = field(init=False)
     dispatcher: Dispatcher = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ending = Ending(self.clock)
+        starting = Noted(
+            run=self.settings.run,
+            incarnation=show(self.incarnation),
+            generation=self.exchange.identity.generation,
+            pid=os.getpid(),
+            state=State.STARTING,
+            since=timestamp(self.clock),
+        )
+        self.state = StateFile(
+            self.folder, starting, clock=self.clock, facts=lambda: _noted_facts(self)
+        )
 
     @property
     def has_state(self) -> bool:
         """Whether the state has been opened: from then on events may be emitted."""
         return hasattr(self, "journal")
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether calls are taken."""
+        return hasattr(self, "dispatcher")
 
     def emit(self, name: str, data: Any, *, call: bytes | None = None) -> int:
         """Append an event to the journal; its sequence number."""
@@ -56,7 +80,8 @@ def facts(parts: Parts) -> dict[str, Any]:
         "version": __version__,
         "run": parts.settings.run,
         "incarnation": parts.incarnation,
-        "generation": parts.settings.generation,
+        "generation": parts.exchange.identity.generation,
+        "state": parts.state.state,
         "uptime": parts.clock.now() - parts.started,
         "form": parts.means.hands.form,
         "trust": parts.means.hands.trust,
@@ -74,6 +99,30 @@ def facts(parts: Parts) -> dict[str, Any]:
     }
 
 
+def progress(parts: Parts) -> dict[str, int]:
+    """What an end would wait for now: calls without an answer, events that durable readers have
+    not acked, messages that the hub has not."""
+    acked = parts.journal.acked if parts.has_state else None
+    return {
+        "calls": parts.dispatcher.open_calls if parts.is_serving else 0,
+        "events": 0 if acked is None else parts.journal.last - acked,
+        "messages": parts.channel.status().unacked,
+    }
+
+
+def _noted_facts(parts: Parts) -> dict[str, Any]:
+    """What `state.json` tells beside the state."""
+    events = None
+    if parts.has_state:
+        events = {
+            "series": show(parts.journal.series),
+            "last": parts.journal.last,
+            "written": parts.journal.written,
+            "acked": parts.journal.acked,
+        }
+    return {"generation": parts.exchange.identity.generation, "events": events}
+
+
 def health_of(parts: Parts) -> dict[str, Any]:
     """`facts` as JSON can carry them, and whether all is well."""
     found = facts(parts)
@@ -81,6 +130,7 @@ def health_of(parts: Parts) -> dict[str, Any]:
     return {
         **found,
         "healthy": channel["state"] == "open",
+        "waits_for": progress(parts),
         "incarnation": show(parts.incarnation),
         "pid": os.getpid(),
     }

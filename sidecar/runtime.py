@@ -20,6 +20,8 @@ from sidecar import __version__
 from sidecar.allocator import tune_malloc
 from sidecar.channel import Channel
 from sidecar.clock import Clock, SystemClock
+from sidecar.draining import drain, is_over
+from sidecar.ending import Teller
 from sidecar.exchange import Exchange
 from sidecar.hardening import protect_memory, raise_descriptor_limit
 from sidecar.identity import new_id
@@ -31,15 +33,14 @@ from sidecar.protocol.ratelimit import RateLimit
 from sidecar.protocol.webpubsub import codec_for
 from sidecar.protocol.webpubsub.frames import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 from sidecar.settings import Settings
+from sidecar.statefile import NAME, Noted, read
 from sidecar.statefolder import StateUnusable, state_folder
 from sidecar.tokens import FixedToken, TokenFile, TokenProvider, parse_token
 
 log = logging.getLogger(__name__)
 
-EX_UNAVAILABLE = 69  # sysexits.h: the channel never came up, what was left is lost
-FAREWELL = 1.0  # seconds for the last events to be handed to those who read them now
 HELLO_FIRST = 1.0  # seconds until we load the rest without it: health tells why there is none
-EX_TEMPFAIL = 75  # something was left over when the drain ended
+OVER = "run %s was ended by %s on %s: nothing to do; remove %s to serve it again"
 
 
 async def run(settings: Settings) -> int:
@@ -50,7 +51,11 @@ async def run(settings: Settings) -> int:
     try:
         async with AsyncExitStack() as stack:
             folder = await stack.enter_async_context(state_folder(settings.state_folder))
-            parts = assemble(settings, folder, SystemClock())
+            before = await anyio.to_thread.run_sync(read, folder, settings.run)
+            if before is not None and is_over(before):
+                log.warning(OVER, settings.run, before.told_by, before.since, folder / NAME)
+                return 0
+            parts = assemble(settings, folder, SystemClock(), before)
             return await _serve_until_told(parts, stack)
     except ExceptionGroup as group:
         raise _reason(group) from None
@@ -64,7 +69,7 @@ def _reason(group: ExceptionGroup) -> Exception:
     return found or group
 
 
-def assemble(settings: Settings, folder: Path, clock: Clock) -> Parts:
+def assemble(settings: Settings, folder: Path, clock: Clock, before: Noted | None = None) -> Parts:
     """What says hello, connected; nothing runs yet."""
     incarnation = new_id(clock)
     form, trust = ("socket", "unknown") if settings.hands else ("in-process", "shared")
@@ -81,7 +86,7 @@ def assemble(settings: Settings, folder: Path, clock: Clock) -> Parts:
         rate=RateLimit(),
     )
     exchange.connect(channel.wake)
-    return Parts(settings, folder, exchange, channel, incarnation, clock.now(), clock)
+    return Parts(settings, folder, exchange, channel, incarnation, clock.now(), clock, before)
 
 
 def token_provider(settings: Settings) -> TokenProvider:
@@ -97,6 +102,8 @@ def token_provider(settings: Settings) -> TokenProvider:
 async def _serve_until_told(parts: Parts, stack: AsyncExitStack) -> int:
     exit_status = 0
     async with anyio.create_task_group() as group:
+        group.start_soon(_listen_for_signals, parts)
+        group.start_soon(parts.state.save)
         group.start_soon(connect, parts)
         group.start_soon(_serve, parts, stack)
         log.info(
@@ -107,8 +114,8 @@ async def _serve_until_told(parts: Parts, stack: AsyncExitStack) -> int:
             "hands at" if parts.settings.hands else "workspace",
             parts.settings.hands or parts.settings.workspace,
         )
-        await _until_told_to_end()
-        exit_status = await _drain(parts)
+        await parts.ending.told()
+        exit_status = await drain(parts)
         group.cancel_scope.cancel()
     return exit_status
 
@@ -133,25 +140,10 @@ def _load_serving() -> Callable[[Parts, AsyncExitStack], Awaitable[None]]:
     return serve
 
 
-async def _until_told_to_end() -> None:
-    """SIGTERM or SIGINT."""
+async def _listen_for_signals(parts: Parts) -> None:
+    """The first one is an order, a second one kills."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
-            log.info("%s: draining", number.name)
+            log.info("%s", number.name)
+            parts.ending.tell(Teller.SIGNAL, timeout=parts.settings.drain)
             return
-
-
-async def _drain(parts: Parts) -> int:
-    """Flush, bounded: until the hub has acknowledged all, and durable readers have acked all.
-
-    Without a durable reader nobody's ack is waited for; those who read now get a moment.
-    """
-    with anyio.move_on_after(parts.settings.drain):
-        if parts.has_state:
-            parts.emit("sidecar.draining", None)
-            with anyio.move_on_after(FAREWELL):
-                await parts.exchange.caught_up()
-            await parts.journal.wait_acked(parts.journal.last)
-        await parts.channel.flushed()
-        return 0
-    return EX_TEMPFAIL if parts.channel.status().connection_id else EX_UNAVAILABLE

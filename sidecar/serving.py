@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,6 +18,8 @@ import anyio.to_thread
 from sidecar import __version__
 from sidecar.context import Means
 from sidecar.dispatch import Dispatcher
+from sidecar.draining import resume_ending, tell_to_end
+from sidecar.ending import Teller
 from sidecar.hands.interface import Hands
 from sidecar.identity import new_id
 from sidecar.journal import MemoryJournal
@@ -25,6 +28,7 @@ from sidecar.parts import Parts, facts, health_of
 from sidecar.policy import Policy
 from sidecar.processes.table import Processes
 from sidecar.receipts import MemoryReceipts, Receipts
+from sidecar.statefile import State
 
 Opened = tuple[Hands, Callable[[], Coroutine[Any, Any, None]] | None]
 
@@ -73,6 +77,7 @@ def complete(parts: Parts, hands: Hands, receipts: Receipts) -> None:
         wake_soon=parts.exchange.wake_soon,
         processes=Processes(hands, parts.clock, state_folder=parts.folder, emit=parts.emit),
         facts=lambda: facts(parts),
+        end_run=partial(tell_to_end, parts, Teller.RUN_END),
     )
     parts.dispatcher = Dispatcher(
         parts.means,
@@ -94,6 +99,8 @@ async def take_calls(parts: Parts) -> None:
         parts.exchange.begin(parts.dispatcher, parts.journal)
         bound_commands = await anyio.to_thread.run_sync(_load_catalogue)
         parts.dispatcher.install(bound_commands())
+        await parts.state.move(State.RUNNING)
+        resume_ending(parts)
 
 
 def _load_catalogue() -> Callable[[], dict[str, Any]]:
@@ -107,7 +114,17 @@ async def _answer_locally(parts: Parts) -> None:
     async def health(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return health_of(parts)
 
+    async def drain(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await tell_to_end(parts, Teller.DRAIN, _timeout(request))
+
     operations = {"health": health}
+    admin = {**operations, "drain": drain}
     async with anyio.create_task_group() as group:
-        group.start_soon(LocalSocket(parts.folder / "admin.sock", operations, admin=True).run)
+        group.start_soon(LocalSocket(parts.folder / "admin.sock", admin, admin=True).run)
         group.start_soon(LocalSocket(parts.folder / "agent.sock", operations).run)
+
+
+def _timeout(request: Mapping[str, Any]) -> float | None:
+    """Of a request to drain: seconds; None, or what makes no sense: as it is set."""
+    found = request.get("timeout")
+    return float(found) if isinstance(found, int | float) and found >= 0 else None

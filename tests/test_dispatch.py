@@ -47,6 +47,7 @@ class Bench:
             wake_soon=lambda: self.wakes.append("soon"),
             processes=None,  # type: ignore[arg-type]  # nor starts any program
             facts=dict,
+            end_run=None,  # type: ignore[arg-type]  # nor ends anything
         )
         self.dispatcher = Dispatcher(
             means,

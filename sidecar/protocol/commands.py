@@ -11,6 +11,7 @@ absolute path below the workspace is accepted.
     command         effect  answer
     sidecar.info    read    version, run, form, trust, limits, channel, counts, capabilities
     sidecar.ping    read    {"pong": what came, "time_ms": ...}
+    run.end         admin   {"calls", "events", "messages"}: what is waited for
     exec.run        exec    {"status" | "signal", "stdout", "stderr", ...}; streams 0 1 2
     exec.start      exec    {"exec": id, "pid"}
     exec.attach     read    as exec.run, or {"state": "running", ...}; streams 0 1 2
@@ -60,6 +61,14 @@ class Arguments(BaseModel):
 
 class Nothing(Arguments):
     """A command without arguments."""
+
+
+class RunEnd(Arguments):
+    """The run is over: no new calls; what is open may end, and what was not acknowledged is
+    waited for, `timeout` seconds at most (absent: as the sidecar is set). Answered at once; the
+    sidecar ends when that is done, and is not started again for this run."""
+
+    timeout: Annotated[float, Field(ge=0, le=86400)] | None = None
 
 
 class Ping(Arguments):
@@ -310,6 +319,7 @@ CATALOGUE: dict[str, Command] = {
     for command in (
         Command("sidecar.info", Nothing, Effect.READ),
         Command("sidecar.ping", Ping, Effect.READ),
+        Command("run.end", RunEnd, Effect.ADMIN),
         Command("exec.run", ExecRun, Effect.EXEC, sends=(1, 2), receives=(0,)),
         Command("exec.start", ExecStart, Effect.EXEC),
         Command("exec.attach", ExecAttach, Effect.READ, sends=(1, 2), receives=(0,)),
