@@ -1,0 +1,99 @@
+"""The kinds of fault, and which of them a seed brings, where and when: pure.
+
+A fault fires at a count: so many bytes or frames through a link, so many calls begun or ended,
+chunks or events received by the controller, each counted from the moment at which the fault
+before it was over. Kinds go round from seed to seed, so that a range of seeds has them all.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tests.chaos.proxy import Way
+
+
+class Kind(StrEnum):
+    """What happens."""
+
+    CUT = "cut"  # connections of a link are reset
+    FRAME = "frame"  # the same, in the middle of a frame
+    STALL = "stall"  # a link stands still
+    HALF_OPEN = "half-open"  # one direction goes nowhere unnoticed, then the link is cut
+    DELAY = "delay"  # a link becomes slow
+    OUTAGE = "outage"  # nobody is let in for a while
+    TOKEN = "token"  # the tokens have lapsed when the connection is cut
+    HUB = "hub"  # kill -9, and a new one that knows nobody
+    CORE = "core"  # kill -9
+    HANDS = "hands"  # kill -9
+    BOTH = "both"  # core and hands at once, as when a container is killed
+    CONTROLLER = "controller"  # kill -9
+    DISK = "disk"  # no space left in the state folder
+    TWIN = "twin"  # a second, older sidecar of the run
+    INTRUDER = "intruder"  # a second core on the same state folder
+
+
+LINK_KINDS = (Kind.CUT, Kind.FRAME, Kind.STALL, Kind.HALF_OPEN, Kind.DELAY, Kind.OUTAGE)
+
+
+class Unit(StrEnum):
+    """What is counted."""
+
+    BYTES = "bytes"
+    FRAMES = "frames"
+    CALLS = "call"  # the last three as the controller tells them
+    ENDS = "done"
+    CHUNKS = "chunk"
+    EVENTS = "event"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`count` of `unit` after the fault before; bytes and frames go one `way` over `link`."""
+
+    kind: Kind
+    unit: Unit
+    count: int
+    link: str
+    way: Way
+    into: int  # bytes of the frame that still pass
+    time: float  # seconds that it lasts, or until what was killed is started again
+
+    def __str__(self) -> str:
+        where = f" {self.link} {self.way}" if self.unit in (Unit.BYTES, Unit.FRAMES) else ""
+        return f"{self.kind} at {self.unit} {self.count}{where}"
+
+
+_COUNTS = {
+    Unit.FRAMES: (1, 25),
+    Unit.CALLS: (1, 10),
+    Unit.ENDS: (1, 10),
+    Unit.CHUNKS: (1, 40),
+    Unit.EVENTS: (1, 25),
+}
+_FEW_BYTES, _MANY_BYTES = (1, 6_000), (1, 500_000)
+
+
+def plan(seed: int, rounds: int, kinds: Sequence[Kind]) -> list[Fault]:
+    """`rounds` faults, of the kinds whose turn it is."""
+    chance = random.Random(f"faults {seed}")
+    return [_fault(chance, kinds[(seed * rounds + n) % len(kinds)]) for n in range(rounds)]
+
+
+def _fault(chance: random.Random, kind: Kind) -> Fault:
+    link = chance.choice(("core", "controller"))
+    way = chance.choice(list(Way))
+    unit = Unit.FRAMES if kind is Kind.FRAME else chance.choice(list(Unit))
+    carries_output = (link == "core") is (way is Way.UP)
+    bounds = _COUNTS.get(unit) or (_MANY_BYTES if carries_output else _FEW_BYTES)
+    return Fault(
+        kind=kind,
+        unit=unit,
+        count=chance.randrange(*bounds),
+        link=link,
+        way=way,
+        into=chance.choice((1, 2, 3, 20, 200)),
+        time=chance.uniform(0.05, 0.8),
+    )
