@@ -91,6 +91,8 @@ class Answers:
             self.send(wire.State(id, "unknown_call"), origin)
         elif receipt.state is State.FENCED:
             self.refuse(id, calls.fenced(id), origin)
+        elif receipt.state is State.RESEND:
+            self.send(wire.State(id, "resend"), origin)
         elif receipt.state is not State.ENDED:
             self.refuse(id, calls.outcome_unknown(id), origin)
         elif receipt.answer is None:

@@ -193,20 +193,21 @@ class RemoteAttachment:
         for sender in call.senders.values():
             sender.bind(self._outbox)
 
-    def _may_have_run_elsewhere(self, call: wire.Call, sent_to: bytes | None) -> bool:
+    def _may_have_run_elsewhere(self, call: wire.Call, sent_to: wire.Attached | None) -> bool:
         """It went to another process, which never said `accepted` and whose receipts this one
-        does not have. Sent here too, it could run twice; only what does no harm twice is."""
+        does not have. Sent here too, it could run twice; only what does no harm twice is. The
+        series tells one state folder from another."""
         assert self.answer is not None
-        if sent_to is None or sent_to == self.answer.incarnation:
+        if sent_to is None or sent_to.incarnation == self.answer.incarnation:
             return False
-        if DURABLE_RECEIPTS in self.answer.features:
+        if DURABLE_RECEIPTS in self.answer.features and sent_to.series == self.answer.series:
             return False
         return call.command not in REPEATABLE
 
     def _send_call(self, call: PendingCall) -> None:
         assert call.call is not None
-        if self._outbox is not None and self.answer is not None:
-            call.sent_to = self.answer.incarnation
+        if self._outbox is not None:
+            call.sent_to = self.answer
         self.send(call.call)
 
     # sending ------------------------------------------------------------------------------
@@ -310,9 +311,8 @@ class RemoteAttachment:
                     call.receiver(envelope.n).feed(envelope)
 
     def _state(self, call: PendingCall, state: wire.State) -> None:
-        call.receive_state(state)
-        if state.state == "unknown_call" and call.call is not None and not call.accepted:
-            self.send(call.call)
+        if call.receive_state(state):
+            self._send_call(call)
 
     def hold(self, size: int) -> None:
         if self._inbound is not None:

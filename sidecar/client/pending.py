@@ -10,12 +10,15 @@ import anyio
 from sidecar.clock import Clock
 from sidecar.errors import CallError, Code, Retry, Started
 from sidecar.protocol import envelope as wire
+from sidecar.protocol.effects import REPEATABLE
 from sidecar.protocol.ids import show
-from sidecar.protocol.limits import ACCEPT_TIME
+from sidecar.protocol.limits import ACCEPT_TIME, STREAM_CREDIT
 from sidecar.protocol.streams import ReceiveStream
 from sidecar.streaming import Receiver, Sender
 
-RESEND_AFTER = 2.0  # seconds without `accepted`; doubles up to 10
+RESEND_FIRST = 0.25  # seconds without `accepted`, then twice as long each time
+RESEND_MOST = 5.0
+FENCE_AGAIN = 2.0  # seconds without an answer to the fence
 FENCE_TIME = 10.0  # seconds for the fence to be confirmed
 RESULT_STREAM = 4  # carries a result that is too large to stand in its envelope
 
@@ -38,7 +41,7 @@ class PendingCall:
         self.id = id
         self.call = call
         self.accepted = call is None
-        self.sent_to: bytes | None = None  # the incarnation that may have it
+        self.sent_to: wire.Attached | None = None  # how the one introduced itself who may have it
         self.cancel_wanted = False
         self.result: wire.Result | None = None
         self.error: CallError | None = None
@@ -48,10 +51,13 @@ class PendingCall:
         self._clock = clock
         self._send = send
         self._ended = anyio.Event()
-        self._step = RESEND_AFTER
-        self._give_up = clock.now() + ACCEPT_TIME
         self._fence_until: float | None = None
-        self._due = clock.now() + self._step
+        self._count_anew()
+
+    def _count_anew(self) -> None:
+        self._step = RESEND_FIRST
+        self._give_up = self._clock.now() + ACCEPT_TIME
+        self._due = self._clock.now() + self._step
 
     @property
     def has_ended(self) -> bool:
@@ -92,23 +98,49 @@ class PendingCall:
                 receiver.never_began()
         self._ended.set()
 
-    def receive_state(self, state: wire.State) -> None:
-        """Not ended yet, or not known: to a call that was accepted, that is a loss of memory."""
-        if state.state != "unknown_call":
-            self.accepted = True
-            for n, sender in self.senders.items():
-                at = state.received.get(n, 0)
-                sender.resume(at, sender.stream.start, sender.stream.limit)
-        elif self.call is None:
+    def receive_state(self, state: wire.State) -> bool:
+        """How far it is there. True if it has to be sent, for the first time or again."""
+        match state.state:
+            case "resend":
+                return self._begin_anew()
+            case "unknown_call":
+                return self._is_unknown()
+        self.accepted = True
+        for n, sender in self.senders.items():
+            at = state.received.get(n, 0)
+            sender.resume(at, sender.stream.start, sender.stream.limit)
+        return False
+
+    def _is_unknown(self) -> bool:
+        """To a call that was accepted, that is a loss of memory."""
+        if self.call is None:
             self.fail(CallError(Code.UNKNOWN_CALL, f"the sidecar knows no call {show(self.id)}"))
-        elif self.accepted:
-            self.fail(
-                CallError(
-                    Code.OUTCOME_UNKNOWN,
-                    f"call {show(self.id)}: the sidecar was restarted and knows nothing of it",
-                    started=Started.UNKNOWN,
-                )
-            )
+            return False
+        if not self.accepted:
+            return True
+        if self.call.command in REPEATABLE:
+            return self._begin_anew()
+        self.fail(_forgotten(self.id))
+        return False
+
+    def _begin_anew(self) -> bool:
+        """The sidecar was restarted before it began, or running it twice does no harm."""
+        if self.cancel_wanted or self._fence_until is not None:
+            return False  # the answer to the cancel is on its way
+        if self.call is None:
+            self.fail(_never_began(self.id))
+            return False
+        half = self.receivers.pop(RESULT_STREAM, None)  # nobody has looked at it yet
+        if half is not None:
+            half.abandon(_broken_off(self.id))
+        if any(receiver.stream.received for receiver in self.receivers.values()):
+            self.fail(_broken_off(self.id))
+            return False
+        for sender in self.senders.values():
+            sender.resume(0, 0, min(sender.stream.limit, STREAM_CREDIT))
+        self.accepted = False
+        self._count_anew()
+        return True
 
     def fail(self, error: CallError) -> None:
         """It ends here, whatever it does there."""
@@ -127,15 +159,16 @@ class PendingCall:
         if self.accepted or now < self._due:
             return
         if self._fence_until is not None and now >= self._fence_until:
-            self.fail(_not_accepted(self.id, Started.UNKNOWN))
+            was_sent = self.sent_to is not None
+            self.fail(_not_accepted(self.id, Started.UNKNOWN if was_sent else Started.NO))
         elif now >= self._give_up:
             if self._fence_until is None:
                 self._fence_until = now + FENCE_TIME
             self._send(wire.Cancel(self.id))
         elif self.call is not None:
             self._send(self.call)
-        self._step = min(self._step * 2, 10.0)
-        self._due = now + (RESEND_AFTER if self._fence_until is not None else self._step)
+        self._step = min(self._step * 2, RESEND_MOST)
+        self._due = now + (FENCE_AGAIN if self._fence_until is not None else self._step)
 
     # for whoever waits --------------------------------------------------------------------
 
@@ -171,4 +204,31 @@ def _not_accepted(id: bytes, started: Started) -> CallError:
         f"call {show(id)} was not accepted within {ACCEPT_TIME:g} s",
         started=started,
         retry=Retry.NEW_ID if started is Started.NO else Retry.NEVER,
+    )
+
+
+def _never_began(id: bytes) -> CallError:
+    return CallError(
+        Code.NOT_ACCEPTED,
+        f"call {show(id)} had not begun when the sidecar was restarted: it runs only if somebody"
+        " who has its arguments sends it again",
+        retry=Retry.NEW_ID,
+    )
+
+
+def _broken_off(id: bytes) -> CallError:
+    return CallError(
+        Code.OUTCOME_UNKNOWN,
+        f"call {show(id)} answered with a stream when the sidecar was restarted: what is missing"
+        " of it will not come",
+        started=Started.UNKNOWN,
+        retry=Retry.NEW_ID,
+    )
+
+
+def _forgotten(id: bytes) -> CallError:
+    return CallError(
+        Code.OUTCOME_UNKNOWN,
+        f"call {show(id)}: the sidecar was restarted and knows nothing of it",
+        started=Started.UNKNOWN,
     )

@@ -162,7 +162,8 @@ class Result(Envelope):
 
 @record
 class State(Envelope):
-    """The answer to `ask` for a call that has not ended, with our receive offsets."""
+    """The answer to `ask` for a call that has not ended, with our receive offsets. `resend`: it
+    was accepted and never began, and will when it comes again."""
 
     TYPE: ClassVar[int] = 19
     id: bytes = key(0, is_id)

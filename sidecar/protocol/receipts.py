@@ -3,12 +3,20 @@
 A receipt remembers one call by its id. Its state only moves forward:
 
     accepted ──► started ──► ended          fenced (came before its call; terminal)
-        └──────────────────────▲
+     │    ▲└───────────────────▲              ▲
+     ▼    │                                   │
+     resend ──────────────────────────────────┘
 
 - The same id with the same digest of its arguments is a repeat: it runs nothing and gets what
   the receipt knows. With another digest it is a conflict.
-- Only receipts that are ended or fenced are evicted: after `RECEIPT_TIME`, or, over the bound
-  on their number, the one with the oldest id first.
+- Where receipts outlive the process, a call that was accepted and had not begun when it ended
+  is `resend`: it runs when it comes again, once, and whoever cancels it fences it. One that had
+  started stays so, until whoever opened the receipts ends it.
+- Was something lost that had been written (a power cut, a disk that failed), nobody can tell
+  what an accepted call had begun, or which calls there were. So it counts as started, and every
+  id made before is expired unless it is remembered.
+- Only receipts that are not open (ended, fenced, resend) are evicted: after `RECEIPT_TIME`, or,
+  over the bound on their number, the one with the oldest id first.
 - Each eviction raises the low-water mark to the time in the evicted id. An id that is not
   remembered and not younger than the mark may have run already: it is expired, and never runs.
 
@@ -24,7 +32,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from sidecar.errors import CallError, Code, LimitExceeded
@@ -40,7 +48,8 @@ from sidecar.protocol.limits import (
 
 
 class State(StrEnum):
-    ACCEPTED = "accepted"  # may still run, or be run again after a crash
+    RESEND = "resend"  # an earlier life accepted it and never began it
+    ACCEPTED = "accepted"  # is about to run
     STARTED = "started"  # has begun to act
     ENDED = "ended"
     FENCED = "fenced"  # cancelled before it came: will never run
@@ -60,7 +69,10 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What is known of one call. `answer` is None while there is none, and when it is gone;
-    `terms` and `note` are kept while it is open."""
+    `terms` and `note` are kept while it is open.
+
+    An answer is opaque here: its bytes, or a handle to where they lie.
+    """
 
     call_id: bytes
     digest: bytes
@@ -68,6 +80,11 @@ class Receipt:
     answer: bytes | None = None
     terms: Terms | None = None
     note: bytes | None = None
+    settled: float = field(default=0.0, compare=False)  # on the calendar: when it was not open
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in (State.ACCEPTED, State.STARTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +121,7 @@ Outcome = New | Repeat | Conflict | Expired | Fenced
 
 
 class FenceOutcome(StrEnum):
-    FENCED = "fenced"  # it never came and will never run
+    FENCED = "fenced"  # it never began and will never run
     ACCEPTED = "accepted"
     STARTED = "started"
     ENDED = "ended"
@@ -152,15 +169,15 @@ class ReceiptsProtocol:
         check_uuid7(call_id, "call id")
         self._forget_aged(now_wall)
         receipt = self._receipts.get(call_id)
-        if receipt is not None:
+        if receipt is not None and (receipt.state is not State.RESEND or receipt.digest != digest):
             return self._seen(receipt, digest)
-        if uuid7_millis(call_id) <= self.low_water:
+        if receipt is None and uuid7_millis(call_id) <= self.low_water:
             return Expired(self.low_water)
         if self.open_count >= self._max_open:
             raise LimitExceeded("open calls", size=self.open_count + 1, limit=self._max_open)
-        self._make_room()
-        self._receipts[call_id] = Receipt(call_id, digest, State.ACCEPTED, terms=terms)
-        self.open_count += 1
+        if receipt is None:
+            self._make_room()
+        self._put(Receipt(call_id, digest, State.ACCEPTED, terms=terms))
         return New()
 
     @staticmethod
@@ -180,21 +197,23 @@ class ReceiptsProtocol:
         if note is not None and len(note) > NOTE_BYTES:
             raise LimitExceeded("bytes of a note", size=len(note), limit=NOTE_BYTES)
         note = receipt.note if note is None else note
-        self._receipts[call_id] = replace(receipt, state=State.STARTED, note=note)
+        self._put(replace(receipt, state=State.STARTED, note=note))
 
-    def end(self, call_id: bytes, answer: bytes | None, *, now_wall: float) -> None:
-        """The call has its one answer; None if it is too large to be kept here.
+    def end(
+        self, call_id: bytes, answer: bytes | None, *, now_wall: float, size: int | None = None
+    ) -> None:
+        """The call has its one answer; None if it is too large to be kept here. `size` is that
+        of the answer, where `answer` is only a handle to it.
 
         Raises `LimitExceeded` for an answer over 64 KiB; the call is then still open.
         """
         receipt = self._open_receipt(call_id)
-        if answer is not None and len(answer) > ANSWER_BYTES:
-            raise LimitExceeded("bytes of an answer", size=len(answer), limit=ANSWER_BYTES)
-        self._receipts[call_id] = Receipt(call_id, receipt.digest, State.ENDED, answer)
-        self.open_count -= 1
-        self._may_go(call_id, now_wall)
+        size = len(answer or b"") if size is None else size
+        if size > ANSWER_BYTES:
+            raise LimitExceeded("bytes of an answer", size=size, limit=ANSWER_BYTES)
+        self._settle(Receipt(call_id, receipt.digest, State.ENDED, answer, settled=now_wall))
         if answer is not None:
-            self._keep_answer(call_id, len(answer))
+            self._keep_answer(call_id, size)
 
     def fence(self, call_id: bytes, *, now_wall: float) -> FenceOutcome:
         """A cancel came in: a call that was never seen will now never run.
@@ -205,39 +224,82 @@ class ReceiptsProtocol:
         check_uuid7(call_id, "call id")
         self._forget_aged(now_wall)
         receipt = self._receipts.get(call_id)
-        if receipt is not None:
+        if receipt is not None and receipt.state is not State.RESEND:
             return FenceOutcome(receipt.state)
-        if uuid7_millis(call_id) <= self.low_water:
-            return FenceOutcome.EXPIRED
-        self._make_room()
-        self._receipts[call_id] = Receipt(call_id, b"", State.FENCED)
-        self._may_go(call_id, now_wall)
+        if receipt is None:
+            if uuid7_millis(call_id) <= self.low_water:
+                return FenceOutcome.EXPIRED
+            self._make_room()
+        self._settle(Receipt(call_id, b"", State.FENCED, settled=now_wall))
         return FenceOutcome.FENCED
 
     def _open_receipt(self, call_id: bytes) -> Receipt:
         receipt = self._receipts.get(call_id)
         if receipt is None:
             raise CallError(Code.UNKNOWN_CALL, f"no receipt for call {show(call_id)}")
-        if receipt.state in (State.ENDED, State.FENCED):
+        if not receipt.is_open:
             raise AssertionError(f"call {show(call_id)} is {receipt.state}: its answer stands")
         return receipt
 
+    # Taking up what an earlier life knew -------------------------------------------------
+
+    def restore(self, receipt: Receipt, *, size: int = 0) -> None:
+        """Know this of a call, whatever was known before; `size` is that of its answer."""
+        known = self._receipts.get(receipt.call_id)
+        if known is None:
+            self._make_room()
+        self._drop_answer(receipt.call_id)
+        if receipt.is_open:
+            self._put(receipt)
+            return
+        self._settle(receipt)
+        if receipt.answer is not None:
+            self._keep_answer(receipt.call_id, size)
+
+    def begin_life(self, *, now_wall: float, is_whole: bool) -> None:
+        """A process begins, with what was restored. Unless that is whole, ids that were made
+        before are expired, and what was accepted may have begun."""
+        for receipt in list(self._receipts.values()):
+            if receipt.state is State.ACCEPTED and is_whole:
+                self._settle(replace(receipt, state=State.RESEND, settled=now_wall))
+            elif receipt.state in (State.ACCEPTED, State.RESEND) and not is_whole:
+                self._put(replace(receipt, state=State.STARTED))
+        if not is_whole:
+            self.low_water = max(self.low_water, int(now_wall * 1000))
+        self._forget_aged(now_wall)
+
+    def left_open(self) -> list[Receipt]:
+        """What is open; after `begin_life`, what had started."""
+        return [receipt for receipt in self._receipts.values() if receipt.is_open]
+
     # Forgetting --------------------------------------------------------------------------
 
-    def _may_go(self, call_id: bytes, now_wall: float) -> None:
-        from_time = max(now_wall, uuid7_millis(call_id) / 1000)
-        heapq.heappush(self._by_id, call_id)
-        heapq.heappush(self._by_age, (from_time + self._max_age, call_id))
+    def _put(self, receipt: Receipt) -> None:
+        known = self._receipts.get(receipt.call_id)
+        self.open_count += receipt.is_open - (known is not None and known.is_open)
+        self._receipts[receipt.call_id] = receipt
+
+    def _settle(self, receipt: Receipt) -> None:
+        """It is not open (any more), so it may be forgotten."""
+        self._put(receipt)
+        heapq.heappush(self._by_id, receipt.call_id)
+        heapq.heappush(self._by_age, (self._expires(receipt), receipt.call_id))
+
+    def _expires(self, receipt: Receipt) -> float:
+        return max(receipt.settled, uuid7_millis(receipt.call_id) / 1000) + self._max_age
 
     def _forget_aged(self, now_wall: float) -> None:
         while self._by_age and self._by_age[0][0] <= now_wall:
-            self._forget(heapq.heappop(self._by_age)[1])
-        # Each heap still names what went through the other; it must not grow by that.
-        if len(self._by_age) > 2 * len(self._receipts) + 16:
-            self._by_age = [entry for entry in self._by_age if entry[1] in self._receipts]
+            receipt = self._receipts.get(heapq.heappop(self._by_age)[1])
+            if receipt is not None and self._expires(receipt) <= now_wall:
+                self._forget(receipt.call_id)
+        # Each heap still names what went through the other, or was begun after all; it must
+        # not grow by that.
+        if max(len(self._by_age), len(self._by_id)) > 2 * len(self._receipts) + 16:
+            settled = [receipt for receipt in self._receipts.values() if not receipt.is_open]
+            self._by_age = [(self._expires(receipt), receipt.call_id) for receipt in settled]
+            self._by_id = [receipt.call_id for receipt in settled]
             heapq.heapify(self._by_age)
-        if len(self._by_id) > 2 * len(self._receipts) + 16:
-            self._by_id = [call_id for call_id in self._by_id if call_id in self._receipts]
             heapq.heapify(self._by_id)
 
     def _make_room(self) -> None:
@@ -249,15 +311,20 @@ class ReceiptsProtocol:
             self._forget(heapq.heappop(self._by_id))
 
     def _forget(self, call_id: bytes) -> None:
-        if self._receipts.pop(call_id, None) is None:
+        receipt = self._receipts.get(call_id)
+        if receipt is None or receipt.is_open:
             return
-        self._answers_bytes -= self._answers.pop(call_id, 0)
+        del self._receipts[call_id]
+        self._drop_answer(call_id)
         self.low_water = max(self.low_water, uuid7_millis(call_id))
 
     def _keep_answer(self, call_id: bytes, size: int) -> None:
         self._answers[call_id] = size
         self._answers_bytes += size
         while self._answers_bytes > self._max_answers_bytes:
-            oldest, freed = self._answers.popitem(last=False)
-            self._answers_bytes -= freed
+            oldest = next(iter(self._answers))
+            self._drop_answer(oldest)
             self._receipts[oldest] = replace(self._receipts[oldest], answer=None)
+
+    def _drop_answer(self, call_id: bytes) -> None:
+        self._answers_bytes -= self._answers.pop(call_id, 0)

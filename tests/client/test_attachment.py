@@ -41,7 +41,7 @@ class Bench:
             envelopes += wire.decode(message.data)
         return envelopes
 
-    def answer(self, incarnation: bytes, *features: str) -> None:
+    def answer(self, incarnation: bytes, *features: str, series: bytes = OLD) -> None:
         """Attach to that incarnation."""
         self.attachment.begin()
         (attach,) = [x for x in self.sent() if isinstance(x, wire.Attach)]
@@ -49,7 +49,7 @@ class Bench:
             wire.Attached(
                 attach.nonce,
                 incarnation[::-1][:15] + b"a",
-                OLD,
+                series,
                 incarnation,
                 1,
                 1,
@@ -106,6 +106,34 @@ async def test_it_is_sent_to_the_next_one_where_that_does_no_harm(
     bench.sent()
     bench.answer(NEW, *features)
     assert calls_in(bench.sent()) == 1
+    bench.attachment.close()
+
+
+async def test_receipts_that_last_do_not_help_in_another_state_folder() -> None:
+    bench = Bench()
+    bench.answer(OLD, DURABLE_RECEIPTS)
+    call = bench.start("exec.run")
+    bench.sent()
+    bench.answer(NEW, DURABLE_RECEIPTS, series=NEW)
+    assert calls_in(bench.sent()) == 0
+    with pytest.raises(CallError, match="whether it ran is unknown"):
+        await call.wait()
+    bench.attachment.close()
+
+
+async def test_one_that_had_not_begun_when_the_sidecar_ended_is_sent_to_the_next() -> None:
+    bench = Bench()
+    bench.answer(OLD, DURABLE_RECEIPTS)
+    call = bench.start("exec.run")
+    call.accepted = True
+    bench.answer(NEW, DURABLE_RECEIPTS)
+    assert calls_in(bench.sent()) == 0  # it is only asked about
+    answer = bench.attachment.answer
+    assert answer is not None
+    resend = wire.State(call.id, "resend")
+    bench.attachment.receive_message(wire.Head(answer.attachment, 100, 1), [resend], 100)
+    assert calls_in(bench.sent()) == 1
+    assert not call.accepted
     bench.attachment.close()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.client.pending import FENCE_TIME, RESEND_AFTER, PendingCall
+from sidecar.client.pending import FENCE_TIME, RESULT_STREAM, PendingCall
 from sidecar.clock import ManualClock
 from sidecar.errors import CallError, Code, Retry, Started
 from sidecar.protocol import envelope as wire
@@ -16,6 +16,7 @@ from sidecar.protocol.limits import ACCEPT_TIME
 
 ID = bytes(16)
 CALL = wire.Call(ID, "sidecar.ping", b"\xa0")
+ATTACHED = wire.Attached(ID, ID, ID, ID, 1, 1, 0, 1, [1 << 20, 64])
 
 
 class Bench:
@@ -24,21 +25,84 @@ class Bench:
         self.sent: list[Any] = []
         self.call = PendingCall(ID, call, credit=100, clock=self.clock, send=self.sent.append)
 
-    def pass_time(self, seconds: float) -> None:
-        """Second by second, as a timer would."""
-        for _ in range(int(seconds)):
-            self.clock.advance(1.0)
-            self.call.handle_deadline(now=self.clock.now())
+        self.began = self.clock.now()
+        self.call.sent_to = ATTACHED
+
+    def pass_time(self, seconds: float) -> list[float]:
+        """As a timer would; the seconds since the begin at which it was due."""
+        times: list[float] = []
+        until = self.clock.now() + seconds
+        while (due := self.call.next_deadline()) is not None and due <= until:
+            self.clock.advance(due - self.clock.now())
+            times.append(due - self.began)
+            self.call.handle_deadline(now=due)
+            if self.call.has_ended:
+                break
+        self.clock.advance(max(0.0, until - self.clock.now()))
+        return times
 
 
-def test_it_is_sent_again_until_accepted() -> None:
+def test_it_is_sent_again_sooner_at_first_than_later_until_accepted() -> None:
     bench = Bench()
-    bench.pass_time(RESEND_AFTER + 4 + 8)
-    assert bench.sent == [CALL] * 3
-    bench.call.receive_state(wire.State(ID, "accepted"))
+    assert bench.pass_time(20) == [0.25, 0.75, 1.75, 3.75, 7.75, 12.75, 17.75]
+    assert bench.sent == [CALL] * 7
+    assert not bench.call.receive_state(wire.State(ID, "accepted"))
     assert bench.call.next_deadline() is None
     bench.pass_time(200)
-    assert bench.sent == [CALL] * 3
+    assert bench.sent == [CALL] * 7
+
+
+async def test_one_that_was_never_sent_never_ran() -> None:
+    bench = Bench()
+    bench.call.sent_to = None
+    bench.pass_time(ACCEPT_TIME + 10 + FENCE_TIME + 10)
+    with pytest.raises(CallError) as caught:
+        await bench.call.wait()
+    assert (caught.value.code, caught.value.started) == (Code.NOT_ACCEPTED, Started.NO)
+
+
+def test_one_that_had_not_begun_is_sent_again_as_if_for_the_first_time() -> None:
+    bench = Bench()
+    bench.call.accepted = True
+    half = bench.call.receiver(RESULT_STREAM)
+    half.feed(wire.Data(ID, RESULT_STREAM, 0, b"half of a resu"))
+    bench.pass_time(100)
+    assert bench.call.receive_state(wire.State(ID, "resend"))
+    assert bench.call.receiver(RESULT_STREAM).stream.received == 0
+    assert bench.pass_time(2) == [100.25, 100.75, 101.75]
+
+
+async def test_one_that_had_not_begun_is_not_accepted_if_its_arguments_are_not_here() -> None:
+    bench = Bench(None)
+    assert not bench.call.receive_state(wire.State(ID, "resend"))
+    with pytest.raises(CallError) as caught:
+        await bench.call.wait()
+    error = caught.value
+    assert (error.code, error.started, error.retry) == (
+        Code.NOT_ACCEPTED,
+        Started.NO,
+        Retry.NEW_ID,
+    )
+
+
+def test_one_that_is_being_cancelled_is_not_sent_again() -> None:
+    bench = Bench()
+    bench.call.cancel_wanted = True
+    assert not bench.call.receive_state(wire.State(ID, "resend"))
+    fenced = Bench()
+    fenced.pass_time(ACCEPT_TIME + 5)
+    assert fenced.sent[-1] == wire.Cancel(ID)
+    assert not fenced.call.receive_state(wire.State(ID, "resend"))
+
+
+async def test_a_stream_of_it_that_was_begun_cannot_begin_again() -> None:
+    bench = Bench()
+    bench.call.accepted = True
+    bench.call.receiver(3).feed(wire.Data(ID, 3, 0, b"half"))
+    assert not bench.call.receive_state(wire.State(ID, "resend"))
+    with pytest.raises(CallError, match="what is missing of it will not come") as caught:
+        await bench.call.wait()
+    assert (caught.value.code, caught.value.retry) == (Code.OUTCOME_UNKNOWN, Retry.NEW_ID)
 
 
 async def test_after_a_minute_it_is_fenced_and_then_it_never_ran() -> None:
@@ -69,8 +133,15 @@ async def test_a_fence_that_nobody_confirms_leaves_it_unknown() -> None:
     )
 
 
-async def test_a_sidecar_that_forgot_an_accepted_call_leaves_its_outcome_unknown() -> None:
+def test_what_does_no_harm_twice_is_sent_again_to_one_that_forgot_it() -> None:
     bench = Bench()
+    bench.call.accepted = True
+    assert bench.call.receive_state(wire.State(ID, "unknown_call"))
+    assert not bench.call.accepted
+
+
+async def test_a_sidecar_that_forgot_an_accepted_call_leaves_its_outcome_unknown() -> None:
+    bench = Bench(wire.Call(ID, "exec.run", b"\xa0"))
     bench.call.accepted = True
     bench.call.receive_state(wire.State(ID, "unknown_call"))
     with pytest.raises(CallError) as caught:

@@ -62,7 +62,7 @@ KINDS: dict[type[wire.Envelope], st.SearchStrategy[wire.Envelope]] = {
         st.dictionaries(UINT, st.tuples(UINT, NONE | DIGEST).map(list), max_size=3), UINT,
     ),
     wire.State: st.builds(
-        wire.State, ID, st.sampled_from(["accepted", "started", "ended", "unknown_call"]),
+        wire.State, ID, st.sampled_from(["accepted", "started", "ended", "resend", "unknown_call"]),
         st.dictionaries(UINT, UINT, max_size=3),
     ),
     wire.Event: st.builds(wire.Event, UINT, UINT, WORD, NONE | ID, PLAIN),
