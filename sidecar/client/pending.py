@@ -143,11 +143,15 @@ class PendingCall:
         return True
 
     def fail(self, error: CallError) -> None:
-        """It ends here, whatever it does there."""
+        """It ends here, whatever it does there. A result that has come stands, but what is
+        missing of its streams will not come."""
         if not self._ended.is_set():
             self.error = error
-            self._stop_streams(error)
             self._ended.set()
+        for sender in self.senders.values():
+            sender.stop(error)
+        for receiver in self.receivers.values():
+            receiver.abandon(error)
 
     # time ---------------------------------------------------------------------------------
 

@@ -167,6 +167,18 @@ async def test_the_first_result_counts() -> None:
     assert await bench.call.wait() == 1
 
 
+async def test_a_stream_that_goes_on_after_the_result_ends_with_the_memory_of_its_call() -> None:
+    bench = Bench(wire.Call(ID, "files.read", b"\xa0"))
+    receiver = bench.call.receiver(3)
+    receiver.feed(wire.Data(ID, 3, 0, b"abc"))
+    bench.call.receive_result(wire.Result(ID, wire.dumps(1), streams={3: [3, None]}))
+    bench.call.receive_state(wire.State(ID, "unknown_call"))
+    assert await bench.call.wait() == 1
+    assert await receiver.receive() == b"abc"
+    with pytest.raises(CallError):
+        await receiver.receive()
+
+
 async def test_a_result_may_say_the_end_of_a_stream_whose_end_was_lost() -> None:
     bench = Bench()
     receiver = bench.call.receiver(1)
