@@ -23,6 +23,7 @@ HOUR = 3600.0  # seconds
 # Journal ---------------------------------------------------------------------------------
 
 EVENT_BYTES = 64 * KIB  # one encoded event; journal: reject
+SEGMENT_BYTES = 8 * MIB  # one file of a log; log: begins another
 MEMORY_JOURNAL_BYTES = 16 * MIB  # events kept; journal: shed, a reader behind gets a gap
 MEMORY_JOURNAL_EVENTS = 100_000  # events kept; journal: shed, as above
 READERS = 16  # open readers, and apart from them durable names; journal: reject
@@ -40,11 +41,13 @@ NOTE_BYTES = 4 * KIB  # what a command needs to be taken up after a restart; rec
 
 SPOOL_HEAD_BYTES = 4 * MIB  # the first output of a program, kept to the end; spool: truncate
 SPOOL_TAIL_BYTES = 12 * MIB  # its latest output; spool: hold back, then as `on_full` says
-SPOOL_MEMORY_BYTES = 64 * KIB  # the part of the head kept off the disk; spool: goes to disk
+SPOOL_MEMORY_BYTES = 64 * KIB  # the part of the head that memory has, too; spool: disk only
 SPOOL_FLOOR_BYTES = 64 * KIB  # a tail that each spool has even if the total is used up
 SPOOLS_BYTES = 1 * GIB  # all spools of a process; spool: truncate, tails stay as they are
 SPOOL_RANGES = 64  # separate kept pieces after disk errors; spool: truncate, the oldest goes
+SPOOL_GAPS = 64  # places where a killed sidecar lost bytes; spool: the last stands for the rest
 PROGRAMS_KEPT = 128  # ended programs that can be asked about; processes: shed, `not_found`
+PROGRAM_SLOTS = 2048  # programs that can be taken up after a restart; register: others cannot
 DRAINED_PIPES = 64  # of forgotten programs whose children print on; processes: close the oldest
 HOLD_TIME = 30.0  # a full spool waits for a silent owner; spool: then as `on_full` says
 
