@@ -144,6 +144,10 @@ class Channel:
         self._source_is_empty = False
         self._wake.set()
 
+    def hand_over(self) -> None:
+        """There is another token, which is to be used at once, whatever the channel does now."""
+        self._protocol.token_changed(now=self._clock.now())
+
     @property
     def chunk(self) -> int:
         """Bytes that the path to the hub carries in about 10 ms, between 8 and 256 KiB."""

@@ -17,6 +17,7 @@ from sidecar.protocol import envelope as wire
 from sidecar.protocol.ids import show
 from sidecar.settings import Settings
 from sidecar.statefile import Noted, State, StateFile, timestamp
+from sidecar.tokens.switch import SwitchProvider
 
 if TYPE_CHECKING:
     from sidecar.context import Means
@@ -32,6 +33,7 @@ class Parts:
     folder: Path  # the state folder
     exchange: Exchange
     channel: Channel
+    tokens: SwitchProvider
     incarnation: bytes
     started: float
     clock: Clock
@@ -87,6 +89,7 @@ def facts(parts: Parts) -> dict[str, Any]:
         "trust": parts.means.hands.trust,
         "hands": dict(parts.means.hands.status()),
         "channel": asdict(parts.channel.status()),
+        "token": asdict(parts.tokens.status()),
         "attached": parts.exchange.attached,
         "readers": parts.exchange.readers,
         "calls": {"open": parts.dispatcher.open_calls, **parts.dispatcher.counts},

@@ -11,6 +11,8 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -35,7 +37,8 @@ from sidecar.protocol.webpubsub.frames import JSON_SUBPROTOCOL, PROTOBUF_SUBPROT
 from sidecar.settings import Settings
 from sidecar.statefile import NAME, Noted, read
 from sidecar.statefolder import StateUnusable, state_folder
-from sidecar.tokens import FixedToken, TokenFile, TokenProvider, parse_token
+from sidecar.tokens.hooks import TokenHooks
+from sidecar.tokensource import token_source
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +78,10 @@ def assemble(settings: Settings, folder: Path, clock: Clock, before: Noted | Non
     form, trust = ("socket", "unknown") if settings.hands else ("in-process", "shared")
     identity = Identity(Subject(settings.run), incarnation, settings.generation, form, trust)
     exchange = Exchange(identity, clock)
+    hooks = TokenHooks(generation=partial(_count_start, exchange))
+    tokens = token_source(settings, folder, clock, incarnation=show(incarnation), hooks=hooks)
     channel = Channel(
-        provider=token_provider(settings),
+        provider=tokens,
         codec=codec_for(
             PROTOBUF_SUBPROTOCOL if settings.subprotocol == "protobuf" else JSON_SUBPROTOCOL
         ),
@@ -86,17 +91,14 @@ def assemble(settings: Settings, folder: Path, clock: Clock, before: Noted | Non
         rate=RateLimit(),
     )
     exchange.connect(channel.wake)
-    return Parts(settings, folder, exchange, channel, incarnation, clock.now(), clock, before)
+    hooks.switched = channel.hand_over
+    now = clock.now()
+    return Parts(settings, folder, exchange, channel, tokens, incarnation, now, clock, before)
 
 
-def token_provider(settings: Settings) -> TokenProvider:
-    """Where the token comes from: a file that is read at every dial, or the one given."""
-    if settings.token_file:
-        return TokenFile(
-            Path(settings.token_file), settings.hub or None, allow_plain=settings.insecure
-        )
-    token = parse_token(settings.token, settings.hub or None, allow_plain=settings.insecure)
-    return FixedToken(token.url, token.value, allow_plain=settings.insecure)
+def _count_start(exchange: Exchange, generation: int) -> None:
+    """The platform has counted this start: it is in every hello from now on."""
+    exchange.identity = replace(exchange.identity, generation=generation)
 
 
 async def _serve_until_told(parts: Parts, stack: AsyncExitStack) -> int:
@@ -124,6 +126,7 @@ async def connect(parts: Parts) -> None:
     """Dial, say hello, keep the channel: until cancelled."""
     async with anyio.create_task_group() as group:
         group.start_soon(parts.exchange.run)
+        group.start_soon(parts.tokens.run)
         group.start_soon(parts.channel.run)
 
 

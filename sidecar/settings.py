@@ -43,6 +43,30 @@ class Settings:
         repr=False,  # a secret
         metadata={"help": "The token itself. Never a flag: everybody may read those.", "unit": ""},
     )
+    endpoint: str = knob(
+        "The platform endpoint, https://HOST/PATH: gives tokens for a run token, and renews them.",
+        "",
+    )
+    run_token_file: str = knob(
+        "A file with the first run token for the endpoint; the next ones are kept in the state"
+        " folder. Another one in it is the newer word.",
+        "",
+    )
+    run_token: str = field(
+        default="",
+        repr=False,  # a secret
+        metadata={"help": "The first run token itself. Never a flag.", "unit": ""},
+    )
+    hosts: str = knob(
+        "The hosts that `sidecar repoint` may name, with commas between. Empty: those that the"
+        " settings name and the endpoint answers.",
+        "",
+    )
+    handover: str = knob(
+        "auto, always or never: open a new connection before the token of the old one lapses."
+        " auto: once a hub was seen to end connections then.",
+        "auto",
+    )
     workspace: str = knob("The folder that commands may touch. `sidecar hands` has its own.", ".")
     hands: str = knob(
         "The socket of a `sidecar hands`, which then acts in our place. Empty: we act ourselves.",
@@ -140,12 +164,7 @@ def _problems(settings: Settings) -> list[str]:
             check_id(settings.run, "SIDECAR_RUN")
         except CallError as error:
             problems.append(error.message)
-    if not settings.token_file and not settings.token:
-        problems.append(
-            "no token: set SIDECAR_TOKEN_FILE to a file that holds one (or run `sidecar dev`)"
-        )
-    if settings.token and not settings.hub and "://" not in settings.token:
-        problems.append("SIDECAR_HUB is missing: a bare token does not say where to dial")
+    problems += _problems_of_token(settings)
     if settings.environment not in ("clean", "inherited"):
         problems.append(
             f"SIDECAR_ENVIRONMENT is {settings.environment!r}: clean or inherited expected"
@@ -168,5 +187,30 @@ def _problems(settings: Settings) -> list[str]:
     if not settings.hands and not os.path.isdir(settings.workspace):
         problems.append(
             f"SIDECAR_WORKSPACE is {settings.workspace!r}: not a folder; make it or name another"
+        )
+    return problems
+
+
+def _problems_of_token(settings: Settings) -> list[str]:
+    """There is one source of tokens, and all of it is there."""
+    problems = []
+    if settings.endpoint:
+        if not settings.run_token_file and not settings.run_token:
+            problems.append(
+                "no run token: set SIDECAR_RUN_TOKEN_FILE to a file that holds the first one"
+            )
+        if settings.token_file or settings.token:
+            problems.append("SIDECAR_ENDPOINT gives tokens: take SIDECAR_TOKEN(_FILE) away")
+    elif settings.run_token_file or settings.run_token:
+        problems.append("SIDECAR_ENDPOINT is missing: it is where a run token is good for a token")
+    elif not settings.token_file and not settings.token:
+        problems.append(
+            "no token: set SIDECAR_TOKEN_FILE to a file that holds one (or run `sidecar dev`)"
+        )
+    if settings.token and not settings.hub and "://" not in settings.token:
+        problems.append("SIDECAR_HUB is missing: a bare token does not say where to dial")
+    if settings.handover not in ("auto", "always", "never"):
+        problems.append(
+            f"SIDECAR_HANDOVER is {settings.handover!r}: auto, always or never expected"
         )
     return problems

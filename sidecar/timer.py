@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import anyio
+
 from sidecar.clock import Clock
 
 LONGEST = 60.0  # seconds between looks at the clock
@@ -62,3 +64,9 @@ class Timer:
             return
         self._deadline = None
         self._fire()
+
+
+async def sleep_until(clock: Clock, deadline: float) -> None:
+    """Return when `deadline` on our clock has passed; the same looks at it as above."""
+    while (remaining := deadline - clock.now()) > 0:
+        await anyio.sleep(min(remaining, LONGEST))

@@ -33,6 +33,10 @@ DOORS = {
         ["sidecar/websocket.py"],
         "the channel is the only socket to the hub",
     ),
+    "httpx": (
+        ["sidecar/platform/client.py"],
+        "the endpoint is asked in one place, which follows no redirect and checks certificates",
+    ),
     "starlette": (["sidecar/hub/**/*.py"], "serves the embedded hub, in the extra `dev` only"),
     "uvicorn": (["sidecar/hub/**/*.py"], "serves the embedded hub, in the extra `dev` only"),
     "jwt": (["sidecar/hub/**/*.py"], "the hub mints and checks tokens, in the extra `dev` only"),

@@ -16,7 +16,7 @@ from typing import Any
 
 from sidecar.settings import Settings, variable
 
-SECRET = "token"
+SECRETS = ("token", "run_token")
 WIDTH = 96
 
 
@@ -57,10 +57,10 @@ def _field_of(flag: str) -> tuple[str, bool]:
     if not flag.startswith("--"):
         raise BadUsage(f"{flag!r} is out of place: `sidecar run` takes flags only")
     name = flag[2:].replace("-", "_")
-    if name == SECRET:
+    if name in SECRETS:
         raise BadUsage(
-            "there is no flag --token, because everybody may read a command line:"
-            " use --token-file, or set SIDECAR_TOKEN"
+            f"there is no flag {flag}, because everybody may read a command line:"
+            f" use {flag}-file, or set {variable(name)}"
         )
     if name in _KNOBS:
         return name, False
@@ -73,7 +73,9 @@ def _field_of(flag: str) -> tuple[str, bool]:
 def _nearest(flag: str) -> str:
     import difflib  # only for those who misspell
 
-    close = difflib.get_close_matches(flag, [_flag(name) for name in _KNOBS if name != SECRET], n=1)
+    close = difflib.get_close_matches(
+        flag, [_flag(name) for name in _KNOBS if name not in SECRETS], n=1
+    )
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -90,7 +92,7 @@ def _describe(knob: Field[Any]) -> str:
         unit = knob.metadata["unit"]
         head = f"  {_flag(knob.name)} {unit or 'VALUE'}"
         shown = f"{default}{f' {unit}' if unit else ''}"
-    if knob.name == SECRET:
+    if knob.name in SECRETS:
         head = "  (no flag)"
     notes = variable(knob.name) + (f", default {shown}" if default != "" else "")
     text = textwrap.wrap(f"{knob.metadata['help']} [{notes}]", WIDTH - 8)

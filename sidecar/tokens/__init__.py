@@ -3,6 +3,10 @@
     forms      what a token looks like, and where it may be sent
     provider   whom the channel asks at every dial
     file       a file that somebody else keeps fresh
+    hooks      what the program learns from its tokens
+    source     a provider as `sidecar run` has it, which also tells how it is
+    repoint    what an operator asks for with `sidecar repoint`, and which hosts it may name
+    switch     the provider under the channel, which is repointed
 
 A platform endpoint that gives tokens is asked by `sidecar.platform`, which nobody loads who has
 a token file.
@@ -10,6 +14,7 @@ a token file.
 
 from sidecar.tokens.file import TokenFile
 from sidecar.tokens.forms import (
+    Oddity,
     Token,
     check_url,
     expiry,
@@ -32,6 +37,7 @@ __all__ = [
     "Listener",
     "make_token",
     "oddities",
+    "Oddity",
     "parse_client_url",
     "parse_token",
     "Token",

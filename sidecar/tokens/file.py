@@ -48,7 +48,7 @@ class TokenFile:
         except SettingsError as error:
             return self._last_good(f"token file {path}: {error}")
         odd = oddities(token, wall=self._clock.wall())
-        self._complain(f"token file {path}: {'; '.join(odd)}" if odd else "")
+        self._complain(f"token file {path}: {'; '.join(odd.values())}" if odd else "")
         if self._good is None or token.value != self._good.value:
             self._good = self._timed(token)
         return self._good

@@ -22,6 +22,7 @@ import binascii
 import ipaddress
 import json
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -118,24 +119,37 @@ def expiry(jwt: str) -> float | None:
     return float(exp) if isinstance(exp, int | float) and not isinstance(exp, bool) else None
 
 
-def oddities(token: Token, *, wall: float) -> list[str]:
-    """What speaks against a token before it is tried: a clause for each, "it has no `exp`"."""
+class Oddity(StrEnum):
+    """What may speak against a token before it is tried."""
+
+    NO_END = "no_end"
+    LAPSED = "lapsed"
+    OTHER_HUB = "other_hub"
+    OTHER_HOST = "other_host"  # which is right behind a proxy that has a name of its own
+
+
+def oddities(token: Token, *, wall: float) -> dict[Oddity, str]:
+    """A clause for each that holds: "it has no `exp`"."""
     claims = _claims(token.value)
     if claims is None:
-        return []
-    found = []
+        return {}
+    found = {}
     if token.expires_at is None:
-        found.append("it has no `exp`, without which hubs refuse a token")
+        found[Oddity.NO_END] = "it has no `exp`, without which hubs refuse a token"
     elif token.expires_at <= wall:
         ago = wall - token.expires_at
-        found.append(f"it expired {ago:.0f} s ago by the clock of this machine")
+        found[Oddity.LAPSED] = f"it expired {ago:.0f} s ago by the clock of this machine"
     audiences = claims.get("aud")
     if isinstance(audiences, str):
         audiences = [audiences]
     if isinstance(audiences, list) and audiences:
-        if _place(token.url) not in [_place(str(audience)) for audience in audiences]:
-            meant, goes = str(audiences[0])[:200], url_for_log(token.url)
-            found.append(f"it is for another hub ({meant!r}, and it goes to {goes!r})")
+        host, hub = _place(token.url)
+        places = [_place(str(audience)) for audience in audiences]
+        meant, goes = str(audiences[0])[:200], url_for_log(token.url)
+        if hub not in [other for _, other in places]:
+            found[Oddity.OTHER_HUB] = f"it is for another hub ({meant!r}, and it goes to {goes!r})"
+        elif (host, hub) not in places:
+            found[Oddity.OTHER_HOST] = f"it is for another host ({meant!r}, not {goes!r})"
     return found
 
 

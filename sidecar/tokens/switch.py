@@ -1,0 +1,207 @@
+"""The provider under the channel of `sidecar run`: the source that the settings name, until an
+operator repoints it.
+
+A repoint is kept in the state folder, and holds after a restart with the same settings. If the
+hub refuses a token that it brought, or the endpoint the run token, nothing can make that one good
+again: what the settings name is asked again, and `health` says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from sidecar.bell import Bell
+from sidecar.clock import Clock
+from sidecar.errors import CallError, ChannelError, TokenRefused
+from sidecar.tokens.forms import Token, url_for_log
+from sidecar.tokens.hooks import TokenHooks
+from sidecar.tokens.repoint import (
+    ENDPOINT,
+    Hosts,
+    Repoint,
+    parse_request,
+    read_note,
+    remove_note,
+    write_note,
+)
+from sidecar.tokens.source import Source, TokenStatus
+
+_log = logging.getLogger(__name__)
+
+
+class SwitchProvider:
+    """`make` makes the source of a repoint. `made_for` is a digest of the settings."""
+
+    def __init__(
+        self,
+        base: Source,
+        make: Callable[[Repoint], Source],
+        *,
+        folder: Path,
+        made_for: str,
+        hosts: Hosts,
+        learns_hosts: bool,
+        hub_url: str | None,
+        endpoint: str | None,
+        allow_plain: bool,
+        clock: Clock,
+        hooks: TokenHooks,
+    ) -> None:
+        self._base = self._source = base
+        self._make = make
+        self._folder = folder
+        self._made_for = made_for
+        self._hosts = hosts
+        self._learns_hosts = learns_hosts
+        self._base_endpoint = endpoint
+        self._allow_plain = allow_plain
+        self._clock = clock
+        self.hooks = hooks
+        self._repoint: Repoint | None = None
+        self._hub_url = hub_url
+        self._switched = Bell()
+        self._is_restored = False
+        self._is_unproven = False  # repointed, and the hub has not taken its token yet
+        self._fell_back: str | None = None
+        self._one_note_at_a_time = anyio.Lock()
+
+    # the provider -------------------------------------------------------------------------
+
+    async def token(self) -> Token:
+        await self._restore()
+        source = self._source
+        try:
+            token = await source.token()
+        except TokenRefused as error:
+            await self._fall_back(source, error)
+            raise
+        self._hub_url = token.url
+        if self._learns_hosts and source is self._base:
+            self._hosts.add(token.url)
+        return token
+
+    async def changed(self) -> None:
+        source = self._source
+        async with anyio.create_task_group() as group:
+            group.start_soon(_first, source.changed, group.cancel_scope)
+            while self._source is source:
+                await self._switched.wait()
+            group.cancel_scope.cancel()
+
+    def used(self, token: Token) -> None:
+        self._source.used(token)
+        if self._is_unproven:
+            self._is_unproven = False
+            self.hooks.accepted()
+
+    def refused(self, token: Token, error: ChannelError) -> None:
+        self._source.refused(token, error)
+        if self._repoint is not None and self._repoint.kind != ENDPOINT:
+            self._go_back(f"the hub does not take what we were repointed to ({error})")
+
+    async def run(self) -> None:
+        """What the source has to do in the background, until cancelled."""
+        while True:
+            source = self._source
+            if self._fell_back is not None:
+                await self._forget()
+            async with anyio.create_task_group() as group:
+                group.start_soon(source.run)
+                while self._source is source:
+                    await self._switched.wait()
+                group.cancel_scope.cancel()
+
+    def status(self) -> TokenStatus:
+        status = self._source.status()
+        if self._repoint is not None:
+            return replace(status, source=f"repointed to {self._repoint.kind}")
+        if self._fell_back is not None:
+            failure = "; ".join(filter(None, [self._fell_back, status.failure]))
+            return replace(status, failure=failure)
+        return status
+
+    # the operator -------------------------------------------------------------------------
+
+    async def repoint(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The operation `repoint` of the admin socket. What it refuses changes nothing."""
+        try:
+            asked = parse_request(
+                request,
+                hub_url=self._hub_url,
+                endpoint=self._endpoint(),
+                hosts=self._hosts,
+                allow_plain=self._allow_plain,
+                wall=self._clock.wall(),
+            )
+        except CallError as error:
+            return {"error": str(error.code), "message": error.message}
+        kept = await self._keep(asked)
+        self._is_restored = True
+        self._use(asked)
+        _log.warning("repointed to the %s %s", asked.kind, url_for_log(asked.url))
+        self.hooks.switched()
+        return {"repointed": asked.kind, "url": url_for_log(asked.url), "kept": kept}
+
+    def _endpoint(self) -> str | None:
+        if self._repoint is None:
+            return self._base_endpoint
+        return self._repoint.url if self._repoint.kind == ENDPOINT else None
+
+    async def _keep(self, asked: Repoint) -> bool:
+        """Whether it will survive a restart. A disk that fails is no reason to stay away."""
+        try:
+            async with self._one_note_at_a_time:
+                await anyio.to_thread.run_sync(
+                    lambda: write_note(self._folder, asked, made_for=self._made_for)
+                )
+        except OSError as error:
+            _log.error("a restart will forget this repoint: %s", error.strerror)
+            return False
+        return True
+
+    async def _forget(self) -> None:
+        """A restart need not try again what was refused."""
+        async with self._one_note_at_a_time:
+            if self._repoint is None:
+                await anyio.to_thread.run_sync(remove_note, self._folder)
+
+    async def _restore(self) -> None:
+        """Once, before the first token: what we were repointed to before a restart."""
+        if self._is_restored:
+            return
+        noted = await anyio.to_thread.run_sync(
+            lambda: read_note(self._folder, made_for=self._made_for)
+        )
+        if noted is not None and not self._is_restored:
+            self._use(noted)
+            _log.warning("still repointed to the %s %s", noted.kind, url_for_log(noted.url))
+        self._is_restored = True
+
+    def _use(self, repoint: Repoint) -> None:
+        self._repoint, self._fell_back = repoint, None
+        self._is_unproven = True
+        self._source = self._make(repoint)
+        self._switched.ring()
+
+    async def _fall_back(self, source: Source, error: TokenRefused) -> None:
+        if self._repoint is not None and self._source is source:
+            self._go_back(f"the endpoint does not take what we were repointed to ({error})")
+
+    def _go_back(self, why: str) -> None:
+        _log.error("%s: back to what the settings name", why)
+        self._fell_back = why
+        self._repoint = None
+        self._source = self._base
+        self._switched.ring()
+
+
+async def _first(wait: Callable[[], Any], scope: anyio.CancelScope) -> None:
+    await wait()
+    scope.cancel()
