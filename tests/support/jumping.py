@@ -20,7 +20,7 @@ import anyio
 
 P = ParamSpec("P")
 
-QUIET = 0.004  # seconds; far above what a message takes through loopback
+QUIET = 0.002  # seconds; far above what a message takes through loopback
 
 
 class JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]

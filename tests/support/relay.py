@@ -20,6 +20,7 @@ class Relay:
     def __init__(self, target: int) -> None:
         self.port = 0
         self.is_up = True  # else whoever dials is cut off
+        self.is_silent = False  # whoever dials is heard and never answered
         self.cut_after: int | None = None  # bytes to the client; then its connection breaks
         self.dials = 0
         self.cuts = 0
@@ -45,12 +46,19 @@ class Relay:
         self.dials += 1
         self._carried[client] = 0
         with suppress(*GONE):
-            if self.is_up:
-                async with client, await anyio.connect_tcp("127.0.0.1", self._target) as hub:
-                    await self._join(client, hub)
-            else:
-                await self._break(client)
+            async with client:
+                await self._attend(client)
         del self._carried[client]
+
+    async def _attend(self, client: anyio.abc.SocketStream) -> None:
+        if self.is_silent:
+            while True:
+                await client.receive()
+        if not self.is_up:
+            await self._break(client)
+            return
+        async with await anyio.connect_tcp("127.0.0.1", self._target) as hub:
+            await self._join(client, hub)
 
     async def _join(self, client: anyio.abc.SocketStream, hub: anyio.abc.SocketStream) -> None:
         """Either direction ends both."""
