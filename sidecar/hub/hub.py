@@ -19,11 +19,12 @@ from sidecar.errors import CallError, SettingsError
 from sidecar.hub.faults import EXPIRED, EXPIRED_REASON, Faults, check_close_code
 from sidecar.hub.link import SocketLink
 from sidecar.hub.permissions import Permissions, check_group
+from sidecar.hub.platform import Platform
 from sidecar.hub.relay import Relay, Traffic
 from sidecar.hub.session import HubSession
 from sidecar.hub.settings import HubSettings
 from sidecar.hub.tokens import Access, TokenError, Tokens, client_audiences
-from sidecar.protocol.names import Grant
+from sidecar.protocol.names import Grant, check_id
 from sidecar.protocol.webpubsub import RELIABLE_SUBPROTOCOLS
 from sidecar.protocol.webpubsub.frames import Codec, Connected
 
@@ -43,6 +44,11 @@ class Address:
     def client_url(self) -> str:
         """Where clients dial, without a token."""
         return f"ws{self.url.removeprefix('http')}/client/hubs/{self.hub}"
+
+    @property
+    def endpoint(self) -> str:
+        """Where sidecars get their tokens, if the hub serves the platform endpoint."""
+        return f"{self.url}/platform"
 
     @property
     def connection_string(self) -> str:
@@ -77,6 +83,7 @@ class Hub:
         self.tokens = Tokens(self.access_key)
         self.faults = Faults()
         self.relay = Relay(self.settings, self.faults)
+        self.platform = Platform(run_token_life=self.settings.run_token_life)
         self._links: set[SocketLink] = set()
         self._address: Address | None = None
         self._port = 0
@@ -107,6 +114,12 @@ class Hub:
         """An access token for `grant`, good for `lifetime` seconds of connecting."""
         (audience, _) = client_audiences([self._host], self.settings.hub)
         return self.tokens.mint_access(grant, audience, lifetime=lifetime, now=self.clock.wall())
+
+    def mint_run_token(self, run: str) -> str:
+        """What the sidecar of `run` starts with, at the platform endpoint of this hub."""
+        if not self.settings.platform:
+            raise SettingsError("this hub does not serve the platform endpoint")
+        return self.platform.mint(check_id(run, "run id"), now=self.clock.now())
 
     def stats(self) -> HubStats:
         return HubStats(len(self._links), len(self.relay.registry), self.relay.traffic)

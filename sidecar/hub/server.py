@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -26,6 +27,9 @@ from sidecar.errors import SettingsError
 from sidecar.hub.endpoint import SOCKET, ClientEndpoint
 from sidecar.hub.faultrest import FaultEndpoint
 from sidecar.hub.hub import Address, Hub
+from sidecar.hub.platform.endpoint import METHODS as PLATFORM_METHODS
+from sidecar.hub.platform.endpoint import PlatformEndpoint
+from sidecar.hub.platform.file import PlatformFile
 from sidecar.hub.rest import METHODS, RestEndpoint
 from sidecar.hub.settings import CLOSE_GRACE, HubSettings
 
@@ -113,8 +117,11 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serve(hub: Hub) -> AsyncIterator[Address]:
     """Serve `hub` until the block ends; yields where. Open connections are closed then."""
+    routes = _routes(hub)
+    if hub.settings.platform:
+        routes.append(await anyio.to_thread.run_sync(_open_platform, hub))
     listener = _bind(hub.settings)
-    server = _Server(_config(hub))
+    server = _Server(_config(hub, routes))
     host, port = listener.getsockname()[:2]
     address = hub.listen_at(host, port, server.cut_all)
     failure: Exception | None = None
@@ -163,8 +170,18 @@ def _bind(settings: HubSettings) -> socket.socket:
         ) from None
 
 
-def _config(hub: Hub) -> uvicorn.Config:
-    settings = hub.settings
+def _open_platform(hub: Hub) -> BaseRoute:
+    """The platform endpoint, with the state that an earlier hub left. It blocks."""
+    path = hub.settings.platform_state
+    file = None
+    if path is not None:
+        file = PlatformFile(path, hub.clock)
+        file.load(hub.platform)
+    endpoint = PlatformEndpoint(hub, hub.platform, file)
+    return Route("/platform/v1/{path:path}", endpoint.serve, methods=PLATFORM_METHODS)
+
+
+def _routes(hub: Hub) -> list[BaseRoute]:
     clients = ClientEndpoint(hub)
     routes: list[BaseRoute] = [
         WebSocketRoute("/client/hubs/{hub}", clients.serve),
@@ -172,10 +189,15 @@ def _config(hub: Hub) -> uvicorn.Config:
         WebSocketRoute("/client", clients.serve),
         Route("/api/{path:path}", RestEndpoint(hub).serve, methods=METHODS),
     ]
-    if settings.faults:
+    if hub.settings.faults:
         faults = FaultEndpoint(hub).serve
         routes.append(Route("/faults", faults, methods=["GET", "DELETE"]))
         routes.append(Route("/faults/{fault}", faults, methods=["POST"]))
+    return routes
+
+
+def _config(hub: Hub, routes: list[BaseRoute]) -> uvicorn.Config:
+    settings = hub.settings
     return uvicorn.Config(
         Starlette(routes=routes),
         http=_http_of(hub),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sidecar.errors import SettingsError
 
@@ -39,9 +40,18 @@ class HubSettings:
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
     faults: bool = False  # serve `/faults` (see `faultrest`)
+    platform: bool = False  # serve the platform endpoint, `/platform`
+    platform_state: Path | None = None  # where the endpoint keeps its state; None: in memory
+    token_life: float = 300.0  # of the hub tokens that sidecars get from the endpoint
+    run_token_life: float = 3600.0  # of a run token that nobody uses
 
     def __post_init__(self) -> None:
         if not re.fullmatch(HUB_PATTERN, self.hub):
             raise SettingsError(f"hub name {self.hub!r}; expected {HUB_PATTERN}")
         if self.access_key is not None and len(self.access_key.encode()) < MIN_KEY:
             raise SettingsError(f"the access key is shorter than {MIN_KEY} bytes")
+        if self.token_life < 1 or self.run_token_life < self.token_life:
+            raise SettingsError(
+                f"tokens of {self.token_life} s, run tokens of {self.run_token_life} s: at least"
+                " 1 s, and a run token must outlive the token that it came with"
+            )
