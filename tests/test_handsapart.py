@@ -79,7 +79,7 @@ async def test_hello_info_health_and_events_tell_the_truth(stack: Stack, tmp_pat
 
 
 def told_by_hello(parts: Parts) -> tuple[str, str]:
-    hello = parts.exchange._identity.hello()
+    hello = parts.exchange.identity.hello()
     return hello.form, hello.trust
 
 

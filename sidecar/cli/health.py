@@ -9,18 +9,12 @@ Exit status: 0 healthy, 1 not, 2 there is no sidecar to ask, or a bad command li
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from sidecar.cli.here import Nobody, ask_health, find_state
 from sidecar.errors import SettingsError
-from sidecar.settings import Settings
-
-TIMEOUT = 5.0  # seconds for the whole answer
-ANSWER_BYTES = 1024 * 1024
 
 HEALTHY = 0
 UNHEALTHY = 1
@@ -42,10 +36,6 @@ Exit status: 0 healthy, 1 not (the line says why), 2 no sidecar answers.
 """
 
 
-class Nobody(Exception):
-    """There is no sidecar to ask; the sentence says where it was looked for."""
-
-
 def main(arguments: Sequence[str]) -> int:
     """The whole verb; `arguments` are those after `health`."""
     if "--help" in arguments or "-h" in arguments:
@@ -53,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         return HEALTHY
     try:
         state, as_json = _parse(arguments)
-        answer = _ask(_state_folder(state))
+        answer = ask_health(find_state(state))
     except (Nobody, SettingsError) as error:
         print(f"sidecar health: {error}", file=sys.stderr)
         return NOBODY
@@ -76,45 +66,6 @@ def _parse(arguments: Sequence[str]) -> tuple[str | None, bool]:
         else:
             raise SettingsError(f"{word!r} is out of place (see `sidecar health --help`)")
     return state, as_json
-
-
-def _state_folder(state: str | None) -> Path:
-    named = state or os.environ.get("SIDECAR_STATE")
-    run = os.environ.get("SIDECAR_RUN")
-    if named or run:
-        return Settings(run=run or "", state=named or "").state_folder
-    from sidecar.cli import profiles
-
-    try:
-        return Path(profiles.find().state)
-    except SettingsError as error:
-        raise Nobody(f"{error}, or name the state folder with --state") from None
-
-
-def _ask(state: Path) -> dict[str, Any]:
-    refusals = []
-    for name in ("admin.sock", "agent.sock"):
-        try:
-            answer = _request(state / name)
-        except (OSError, ValueError) as error:
-            refusals.append(getattr(error, "strerror", None) or str(error))
-            continue
-        if "error" not in answer:
-            return answer
-        refusals.append(answer.get("message", answer["error"]))
-    raise Nobody(f"no sidecar answers in {state}: {refusals[0]}")
-
-
-def _request(path: Path) -> dict[str, Any]:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(TIMEOUT)
-        connection.connect(str(path))
-        connection.sendall(b'{"op": "health"}\n')
-        with connection.makefile("rb") as lines:
-            answer = json.loads(lines.readline(ANSWER_BYTES) or b"{}")
-    if not isinstance(answer, dict) or not answer:
-        raise ValueError("the sidecar hung up")
-    return answer
 
 
 def _describe(answer: dict[str, Any]) -> str:

@@ -47,6 +47,7 @@ SECTIONS = {
         "run": "Serve one run; what a sandbox image starts.",
         "hands": "The half that acts, for a container of its own.",
         "health": "Is the sidecar of this sandbox well? For health checks.",
+        "drain": "End the run, and wait until all is delivered.",
         "hub": "The embedded hub alone.",
         "token": "Mint a token, for the hub of `sidecar dev` or any other.",
     },

@@ -164,6 +164,13 @@ class Run:
         await self.call("sidecar.ping")
         return self._controller.clock.now() - began
 
+    async def end(self, timeout: float | None = None) -> dict[str, Any]:
+        """End the run: its sidecar takes no new calls, gives open ones up to `timeout` seconds
+        (None: as it is set), delivers what it has, and ends for good. Returns when it has begun:
+        `calls`, `events` and `messages` are what it waits for."""
+        value: dict[str, Any] = await self.call("run.end", {"timeout": timeout})
+        return value
+
     # programs -----------------------------------------------------------------------------
 
     async def exec(

@@ -147,6 +147,7 @@ class Stack:
             SIDECAR_WORKSPACE=settings.workspace,
             SIDECAR_STATE=settings.state,
             SIDECAR_HANDS=settings.hands,
+            SIDECAR_DRAIN=str(settings.drain),
         )
 
     async def start_hands_process(

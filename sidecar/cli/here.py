@@ -1,0 +1,100 @@
+"""The sidecar of this very sandbox: where its state lies, and one question at its local socket.
+
+For verbs that are called when nothing else works, and every few seconds: no event loop.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sidecar.errors import SettingsError
+from sidecar.settings import Settings
+
+TIMEOUT = 5.0  # seconds for the whole answer
+ANSWER_BYTES = 1024 * 1024
+
+
+class Nobody(Exception):
+    """There is no sidecar to ask; the sentence says where it was looked for."""
+
+
+def find_state(state: str | None) -> Path:
+    """The state folder: as said, that of SIDECAR_STATE or SIDECAR_RUN, or the `sidecar dev`'s.
+    Raises `Nobody`."""
+    named = state or os.environ.get("SIDECAR_STATE")
+    run = os.environ.get("SIDECAR_RUN")
+    if named or run:
+        return Settings(run=run or "", state=named or "").state_folder
+    from sidecar.cli import profiles
+
+    try:
+        return Path(profiles.find().state)
+    except SettingsError as error:
+        raise Nobody(f"{error}, or name the state folder with --state") from None
+
+
+def ask_one(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer at one socket. Raises `OSError`, and `ValueError` for what is no answer."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(TIMEOUT)
+        connection.connect(str(path))
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            answer = json.loads(lines.readline(ANSWER_BYTES) or b"{}")
+    if not isinstance(answer, dict) or not answer:
+        raise ValueError("the sidecar hung up")
+    return answer
+
+
+def read_note(state: Path) -> dict[str, Any]:
+    """What `state.json` says (see `statefile`); nothing if there is none that can be read."""
+    try:
+        found = json.loads((state / "state.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_held(state: Path) -> bool:
+    """Whether a sidecar lives that has this state folder (flock(2))."""
+    try:
+        fd = os.open(state / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def ask_health(state: Path) -> dict[str, Any]:
+    """How it is, from `admin.sock`, and where that is not ours to ask, `agent.sock`. Raises
+    `Nobody`."""
+    refusals = []
+    for name in ("admin.sock", "agent.sock"):
+        try:
+            answer = ask_one(state / name, {"op": "health"})
+        except (OSError, ValueError) as error:
+            refusals.append(getattr(error, "strerror", None) or str(error))
+            continue
+        if "error" not in answer:
+            return answer
+        refusals.append(answer.get("message", answer["error"]))
+    raise Nobody(f"no sidecar answers in {state}: {refusals[0]}{_last_state(state)}")
+
+
+def _last_state(state: Path) -> str:
+    note = read_note(state)
+    if not note:
+        return ""
+    teller = f", told by {note.get('told_by')}" if note.get("told_by") else ""
+    return f"; run {note.get('run')} was {note.get('state')} since {note.get('since')}{teller}"

@@ -1,0 +1,104 @@
+"""`sidecar drain` as an operator calls it, who has no channel."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from stack import PATIENCE, RUN, Stack, is_listening, open_stack, until
+
+from sidecar.cli.here import is_held
+
+
+async def drain(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    command = [sys.executable, "-m", "sidecar", "drain", *arguments]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE * 2)
+
+    return await anyio.to_thread.run_sync(run)
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        yield stack
+
+
+async def start(stack: Stack, folder: Path, **options: Any) -> subprocess.Popen[bytes]:
+    child = stack.start_sidecar_process(state=str(folder), **options)
+    await until(lambda: is_listening(folder / "admin.sock"))
+    return child
+
+
+async def test_it_waits_until_all_is_delivered_and_says_so_again(
+    stack: Stack, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    child = await start(stack, state)
+    await stack.attach()
+    done = await drain("--state", str(state))
+    assert (done.returncode, done.stdout) == (0, f"run {RUN} ended: nothing left over\n")
+    assert await anyio.to_thread.run_sync(child.wait) == 0
+    again = await drain("--state", str(state), "--json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["told_by"] == "drain"
+
+
+async def test_it_tells_what_it_waits_for_and_what_was_left_over(
+    stack: Stack, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    await start(stack, state)
+    run = await stack.attach()
+    async with run.events(reader="platform") as events:
+        await anext(events)
+        done = await drain("--state", str(state), "--timeout", "1")
+    assert done.returncode == 75
+    assert "sidecar: waiting for " in done.stderr
+    assert " events" in done.stderr
+    assert f"run {RUN} ended: left over: " in done.stdout
+
+
+async def test_a_sidecar_that_is_killed_meanwhile_is_told_from_one_that_ended(
+    stack: Stack, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    child = await start(stack, state)
+    run = await stack.attach()
+    async with run.open("exec.run", {"shell": "sleep 600"}) as call, anyio.create_task_group() as g:
+        await until(lambda: call.accepted)
+
+        async def kill() -> None:
+            await until(lambda: '"draining"' in (state / "state.json").read_text())
+            child.kill()
+
+        g.start_soon(kill)
+        done = await drain("--state", str(state), "--timeout", "60")
+    assert done.returncode == 75
+    assert done.stdout == f"run {RUN}: the sidecar went while it was draining\n"
+
+
+async def test_without_a_sidecar_it_says_where_it_looked_and_what_was_there(
+    stack: Stack, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    done = await drain("--state", str(state))
+    assert done.returncode == 2
+    assert f"no sidecar answers in {state}: No such file or directory" in done.stderr
+    child = await start(stack, state)
+    child.terminate()
+    await anyio.to_thread.run_sync(child.wait)
+    assert not await anyio.to_thread.run_sync(is_held, state)
+    done = await drain("--state", str(state))
+    assert done.returncode == 2
+    assert f"run {RUN} was stopped since 2" in done.stderr
+    assert "told by signal" in done.stderr
