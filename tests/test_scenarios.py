@@ -15,15 +15,20 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from jumping import JumpingClock, in_jumping_time
 from rawpeer import raw_peer
 from rest import send_to_sidecar
 from stack import PATIENCE, RUN, Stack, open_stack, until
 
 from sidecar.client import CallError, Code, Run, Started
 from sidecar.client.exec import collect
+from sidecar.client.sources import PushSource
+from sidecar.hub import Hub, HubSettings
 from sidecar.identity import new_id
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.ids import show
+from sidecar.protocol.streams import CONTENT
+from sidecar.protocol.window import WINDOW_BYTES
 
 SIDECAR, ME = f"sandbox:{RUN}", "control:me"
 MB = 1_000_000
@@ -68,6 +73,25 @@ def nothing_in_flight(run: Run) -> bool:
     assert outbox is not None
     window = outbox.window
     return (window.bytes, window.messages) == (window.seen_bytes, window.seen_messages)
+
+
+async def test_what_is_sent_again_through_five_cuts_is_at_most_five_windows(
+    tmp_path: Path,
+) -> None:
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+        produced = os.urandom(30 * MB)
+        (stack.workspace / "data").write_bytes(produced)
+        arrived, cuts = bytearray(), 0
+        async with run.files.open("data") as download:
+            async for chunk in download:
+                arrived += chunk
+                if cuts < 5 and len(arrived) > cuts * 5 * MB:
+                    cuts += 1
+                    await stack.lose((SIDECAR, ME)[cuts % 2])
+        assert (cuts, bytes(arrived)) == (5, produced)
+        sent = stack.sidecar.channel.status().bytes_out
+        assert sent - len(produced) <= 5 * WINDOW_BYTES + MB
 
 
 @pytest.mark.parametrize("who", [[SIDECAR], [ME], [SIDECAR, ME]], ids="+".join)
@@ -146,6 +170,58 @@ async def test_a_killed_controller_comes_back_and_asks(tmp_path: Path) -> None:
             assert (await call.wait())["status"] == 0
         assert output == produced + b"end\n"
         assert sorted(lines_of(stack.workspace / "count")) == ["a", "b"]
+
+
+FOLLOWER = """
+import sys, anyio
+from sidecar.client import Controller, Cursor
+
+async def main():
+    url, cursor = sys.argv[1:]
+    async with Controller.connect(url, controller="me") as controller:
+        run = await controller.attach("demo")
+        async with run.events(Cursor.parse(cursor)) as events:
+            async for event in events:
+                print(event.cursor, flush=True)
+
+anyio.run(main)
+"""
+
+
+async def test_a_killed_reader_goes_on_from_the_cursor_that_it_knows(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack:
+        known, seen = "-:0", []
+        for step in range(3):
+            last = [stack.sidecar.emit("step", number) for number in range(100)][-1]
+            child = stack.start_child("-c", FOLLOWER, stack.url("me"), known)
+            while len(seen) < (last if step == 2 else last - 50):
+                known = await read_line(child)
+                seen.append(int(known.partition(":")[2]))
+            child.kill()
+            child.wait()
+        assert seen == list(range(1, last + 1))
+
+
+@in_jumping_time
+async def test_the_attachment_of_a_killed_controller_lapses_and_holds_no_place(
+    tmp_path: Path,
+) -> None:
+    clock = JumpingClock()
+    async with open_stack(tmp_path, hub=Hub(HubSettings(), clock), clock=clock) as stack:
+        child = stack.start_child("-c", FOLLOWER, stack.url("me"), "-:0")
+        with clock.hold():
+            await read_line(child)
+            child.kill()
+            child.wait()
+        run = await stack.attach("me", clock=clock)
+        exchange = stack.sidecar.exchange
+        assert (exchange.attached, exchange.readers) == (3, 1)  # a call's and a reader's, and ours
+        began = clock.now()
+        while exchange.attached > 1:  # noqa: ASYNC110
+            await anyio.sleep(1.0)
+        assert clock.now() - began < 92.0
+        assert exchange.readers == 0
+        assert await run.ping() < 1.0
 
 
 async def test_what_was_received_to_its_end_is_no_longer_kept(tmp_path: Path) -> None:
@@ -293,6 +369,39 @@ async def test_a_stalled_controller_holds_its_program_for_ever_if_it_says_so(
         assert await run.ping() < 0.5
         assert await go_on(child) == (60 * MB, 0)
         assert (stack.workspace / "done").exists()
+
+
+# 5. An upload, and a restart of core in the middle ----------------------------------------
+
+
+async def test_an_upload_that_is_killed_half_way_was_never_visible(tmp_path: Path) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        child = stack.start_sidecar_process(state=str(tmp_path / "state"))
+        run = await stack.attach()
+        old, new = os.urandom(2 * MB), os.urandom(3 * MB)
+        await run.files.write("data", old)
+        source = PushSource()
+        async with run.open("files.write", {"path": "data"}) as call:
+            run.send(call, CONTENT, source)
+            for at in range(0, 2 * MB, MB):
+                await source.push(new[at : at + MB])
+            await until(lambda: part_of(stack.workspace) > MB)
+            assert (stack.workspace / "data").read_bytes() == old
+            child.kill()
+            child.wait()
+            stack.start_sidecar_process(state=str(tmp_path / "state"))
+            with pytest.raises(CallError) as caught:
+                await call.wait()
+        assert caught.value.code is Code.OUTCOME_UNKNOWN
+        assert caught.value.started is not Started.NO
+        assert (stack.workspace / "data").read_bytes() == old
+        written = await run.files.write("data", new)
+        assert (written.size, await run.files.read("data")) == (len(new), new)
+
+
+def part_of(folder: Path) -> int:
+    """The size of what lies beside the files until it is whole."""
+    return max((one.stat().st_size for one in folder.glob(".*.sidecar-part")), default=0)
 
 
 # 8. A call by REST ------------------------------------------------------------------------
