@@ -26,6 +26,12 @@ class Kind(StrEnum):
     OUTAGE = "outage"  # nobody is let in for a while
     TOKEN = "token"  # the tokens have lapsed when the connection is cut
     HUB = "hub"  # kill -9, and a new one that knows nobody
+    CLOSE = "close"  # the hub closes connections with a code
+    FORGET = "forget"  # the hub drops connections and will not have them recovered
+    ACKS = "acks"  # the hub's acks are lost, and then the connection
+    SLOW_ACKS = "slow-acks"  # they come late
+    AWAY = "away"  # the hub drops all, and takes nobody for a while
+    EXPIRY = "expiry"  # the hub ends connections when their token expires
     CORE = "core"  # kill -9
     HANDS = "hands"  # kill -9
     BOTH = "both"  # core and hands at once, as when a container is killed
@@ -33,9 +39,6 @@ class Kind(StrEnum):
     DISK = "disk"  # no space left in the state folder
     TWIN = "twin"  # a second, older sidecar of the run
     INTRUDER = "intruder"  # a second core on the same state folder
-
-
-LINK_KINDS = (Kind.CUT, Kind.FRAME, Kind.STALL, Kind.HALF_OPEN, Kind.DELAY, Kind.OUTAGE)
 
 
 class Unit(StrEnum):
@@ -60,6 +63,8 @@ class Fault:
     way: Way
     into: int  # bytes of the frame that still pass
     time: float  # seconds that it lasts, or until what was killed is started again
+    code: int  # with which the hub closes
+    frames: int  # of the hub, until it does what it was told
 
     def __str__(self) -> str:
         where = f" {self.link} {self.way}" if self.unit in (Unit.BYTES, Unit.FRAMES) else ""
@@ -96,4 +101,6 @@ def _fault(chance: random.Random, kind: Kind) -> Fault:
         way=way,
         into=chance.choice((1, 2, 3, 20, 200)),
         time=chance.uniform(0.05, 0.8),
+        code=chance.choice((1001, 1008, 1011, 1012)),
+        frames=chance.randrange(1, 10),
     )

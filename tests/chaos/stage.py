@@ -6,6 +6,8 @@ order they are ended by their process ids, and by nothing broader.
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import secrets
@@ -14,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,7 @@ class Stage:
         self.state = folder / "state"
         self.books = folder / "books"
         self.logs = folder / "logs"
+        self.twin = folder / "twin"
         self.children: dict[str, Child] = {}
         self.starts: dict[str, list[float]] = {}
         self._defect = defect
@@ -113,12 +116,12 @@ class Stage:
         for name, grant in grants.items():
             path = self.folder / f"token-{name}"
             beside = path.with_suffix(".new")
-            beside.write_text(self._mint(grant, lifetime))
+            beside.write_text(self._mint(grant, name, lifetime))
             beside.chmod(0o600)
             beside.replace(path)
 
-    def _mint(self, grant: Grant, lifetime: float) -> str:
-        audience = f"{self._endpoint}/client/hubs/sidecar"
+    def _mint(self, grant: Grant, name: str, lifetime: float) -> str:
+        audience = f"http{self.url(name).removeprefix('ws')}"
         now = time.time() + min(lifetime, 0.0)
         return Tokens(self._key).mint_access(grant, audience, lifetime=abs(lifetime), now=now)
 
@@ -132,29 +135,52 @@ class Stage:
         self.start_controller()
 
     def start_hub(self) -> None:
-        options = ("--port", str(self.hub_port), "--key-file", str(self.folder / "hub.key"))
-        self._start("hub", "hub", *options)
+        port, key = str(self.hub_port), str(self.folder / "hub.key")
+        self._start("hub", "hub", "--port", port, "--key-file", key, "--faults")
+
+    def tell_hub(self, fault: str, **body: Any) -> None:
+        """Have the hub do it: see `sidecar.hub.faultrest`. Harmless if there is no hub."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.hub_port, timeout=2.0)
+        headers = {"Authorization": f"Bearer {self._key}"}
+        with contextlib.suppress(OSError), contextlib.closing(connection):
+            connection.request("POST", f"/faults/{fault}", json.dumps(body), headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise RuntimeError(f"{fault}: {answer.status} {answer.read()!r}")
 
     def start_hands(self) -> None:
         options = ("--socket", str(self.folder / "hands.sock"), "--workspace", str(self.workspace))
         self._start("hands", "hands", *options, defect=self._defect)
 
-    def start_core(
-        self, name: str = "core", *, state: Path | None = None, generation: int = 2
+    def start_core(self) -> Child:
+        """`sidecar run`, with the hands that there are."""
+        hands = {"SIDECAR_HANDS": str(self.folder / "hands.sock")} if self.is_apart else {}
+        return self._start_core("core", self.workspace, self.state, hands)
+
+    def start_twin(self) -> Child:
+        """A sidecar of the same run that is older, in a place of its own."""
+        for path in (self.twin, self.twin / "workspace"):
+            path.mkdir(mode=0o700, exist_ok=True)
+        older = {"SIDECAR_GENERATION": "1"}
+        return self._start_core("twin", self.twin / "workspace", self.twin / "state", older)
+
+    def start_intruder(self) -> Child:
+        """One that wants the same state folder."""
+        return self._start_core("twin", self.workspace, self.state, {})
+
+    def _start_core(
+        self, name: str, workspace: Path, state: Path, others: Mapping[str, str]
     ) -> Child:
-        """`sidecar run`; another `name` is another sidecar of the same run."""
         environment = {
             "SIDECAR_RUN": RUN,
             "SIDECAR_HUB": self.url("core"),
             "SIDECAR_TOKEN_FILE": str(self.folder / "token-core"),
-            "SIDECAR_WORKSPACE": str(self.workspace),
-            "SIDECAR_STATE": str(state or self.state),
-            "SIDECAR_GENERATION": str(generation),
+            "SIDECAR_WORKSPACE": str(workspace),
+            "SIDECAR_STATE": str(state),
+            "SIDECAR_GENERATION": "2",
             "SIDECAR_DRAIN": str(DRAIN),
-            "SIDECAR_LOG_LEVEL": "debug",
+            **others,
         }
-        if self.is_apart:
-            environment["SIDECAR_HANDS"] = str(self.folder / "hands.sock")
         return self._start(name, "run", environment=environment, defect=self._defect)
 
     def start_controller(self) -> Child:

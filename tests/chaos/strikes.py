@@ -13,6 +13,7 @@ from tests.chaos.faults import Fault, Kind
 from tests.chaos.stage import Stage
 
 LAPSED = -1000.0  # seconds; a token that is long gone
+BRIEF = 2.0  # seconds that a token lasts where the hub minds
 SLOW = 0.03  # seconds by which a slow link is late
 VISIT = 1.0  # seconds that a second sidecar stays
 BALLAST = 256 * 1024 * 1024  # bytes; more than the state folder's file system has
@@ -43,6 +44,20 @@ class Strikes:
                 stage.write_tokens(lifetime=LAPSED)
                 for each in stage.links.values():
                     each.cut()
+            case Kind.CLOSE:
+                stage.tell_hub("cut_after", after=fault.frames, code=fault.code, times=2)
+            case Kind.FORGET:
+                stage.tell_hub("cut_after", after=fault.frames, forget=True, times=2)
+            case Kind.ACKS:
+                stage.tell_hub("lose_acks", count=fault.frames)
+            case Kind.SLOW_ACKS:
+                stage.tell_hub("ack_delay", seconds=fault.time)
+            case Kind.AWAY:
+                stage.tell_hub("leave", seconds=fault.time, forget=fault.frames % 2 == 0)
+            case Kind.EXPIRY:
+                stage.tell_hub("enforce_expiry", on=True)
+                stage.write_tokens(lifetime=BRIEF)
+                stage.tell_hub("cut_after", after=1, forget=True, times=2)
             case Kind.HUB | Kind.CORE | Kind.HANDS | Kind.CONTROLLER:
                 stage.children[str(fault.kind)].kill()
             case Kind.BOTH:
@@ -51,21 +66,18 @@ class Strikes:
             case Kind.DISK:
                 fill(stage.state)
             case Kind.TWIN:
-                state = stage.folder / "twin-state"
-                state.mkdir(mode=0o700, exist_ok=True)
-                self._visit(state)
+                stage.start_twin()
             case Kind.INTRUDER:
-                self._visit(stage.state)
-
-    def _visit(self, state: Path) -> None:
-        """A core under another name, of an older generation."""
-        self._stage.start_core("twin", state=state, generation=1)
+                stage.start_intruder()
 
     async def mend(self, fault: Fault) -> None:
         await anyio.sleep(fault.time)
         again: dict[Kind, Callable[[], Awaitable[None]]] = {
             Kind.HALF_OPEN: self._cut_and_heal,
             Kind.TOKEN: self._renew,
+            Kind.ACKS: self._cut_all,
+            Kind.SLOW_ACKS: self._ack_at_once,
+            Kind.EXPIRY: self._expire,
             Kind.DISK: self._make_room,
             Kind.TWIN: self._end_twin,
             Kind.INTRUDER: self._end_twin,
@@ -95,6 +107,19 @@ class Strikes:
         for link in self._stage.links.values():
             if link.swallowed:
                 link.cut()
+
+    async def _cut_all(self) -> None:
+        for link in self._stage.links.values():
+            link.cut()
+
+    async def _ack_at_once(self) -> None:
+        self._stage.tell_hub("ack_delay", seconds=0)
+
+    async def _expire(self) -> None:
+        """The connections that were made with the brief tokens end, and find good ones."""
+        self._stage.write_tokens()
+        await anyio.sleep(BRIEF)
+        self._stage.tell_hub("enforce_expiry", on=False)
 
     async def _renew(self) -> None:
         self._stage.write_tokens()
