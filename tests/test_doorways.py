@@ -34,8 +34,8 @@ DOORS = {
         "the channel is the only socket to the hub",
     ),
     "httpx": (
-        ["sidecar/platform/client.py"],
-        "the endpoint is asked in one place, which follows no redirect and checks certificates",
+        ["sidecar/platform/client.py", "sidecar/cli/platformkey.py"],
+        "the endpoint is asked in one place by each side; no redirects, certificates checked",
     ),
     "starlette": (["sidecar/hub/**/*.py"], "serves the embedded hub, in the extra `dev` only"),
     "uvicorn": (["sidecar/hub/**/*.py"], "serves the embedded hub, in the extra `dev` only"),

@@ -23,8 +23,9 @@ DAY = 86400.0
     "--lifetime", default=300.0, type=click.FloatRange(1, DAY), metavar="SECONDS", help="[300]"
 )
 @click.option("--key-file", metavar="FILE", help="The hub's connection string; with --run.")
+@click.option("--platform-key-file", metavar="FILE", help="The platform's key; with --run.")
 @click.option("--hub-name", default="sidecar", metavar="NAME", help="With --key-file. [sidecar]")
-@click.option("--json", "as_json", is_flag=True, help="url, token, expires_at, run, controller.")
+@click.option("--json", "as_json", is_flag=True, help="url, token, expires_at, run, ...")
 def token(
     run: str | None,
     profile: str | None,
@@ -33,30 +34,39 @@ def token(
     watch: bool,
     lifetime: float,
     key_file: str | None,
+    platform_key_file: str | None,
     hub_name: str,
     as_json: bool,
 ) -> int:
     """Mint a token and print it as a client URL. It is a secret: send it to a file, not to a log.
+
+    With --platform-key-file it comes from the platform endpoint. A sidecar's is then a run token,
+    with which it gets tokens there (SIDECAR_RUN_TOKEN_FILE); each call starts one more.
 
     \b
     Examples:
       sidecar token --controller me > token
       sidecar exec --token-file token --run demo --controller me -- ls
       sidecar token --key-file hub.key --run demo --sidecar --lifetime 3600 > token
+      sidecar token --platform-key-file platform.key --run demo --sidecar > run-token
     """
     if sidecar and (controller or watch):
         raise fail_usage("--sidecar stands alone: --controller and --watch are for controllers")
     from sidecar.client import new_controller_id
 
     who = None if sidecar else controller or new_controller_id()
-    if key_file:
+    answer: dict[str, object]
+    if platform_key_file:
+        answer = _ask_platform(Path(platform_key_file), run, who, watch, lifetime)
+    elif key_file:
         answer = _sign(Path(key_file), hub_name, run, who, watch, lifetime)
     else:
         answer = _ask_dev(run, profile, who, watch, lifetime)
     if as_json:
         show_json(answer)
     else:
-        click.echo(f"{answer['url']}?access_token={answer['token']}")
+        url = f"{answer.get('url')}?access_token={answer.get('token')}"
+        click.echo(answer.get("run_token", url))
     return 0
 
 
@@ -76,6 +86,20 @@ def _ask_dev(
         return {"url": minted.url, "token": minted.value, "expires_at": minted.expires_at}
 
     return {"run": found.run, "controller": controller, **anyio.run(main)}
+
+
+def _ask_platform(
+    path: Path, run: str | None, controller: str | None, watch: bool, lifetime: float
+) -> dict[str, object]:
+    from sidecar.cli.keyfile import read_platform_key
+    from sidecar.cli.platformkey import controller_token, start_run
+
+    if not run:
+        raise SettingsError("--platform-key-file needs --run ID beside it")
+    key = read_platform_key(path)
+    if controller is None:
+        return start_run(key, run)
+    return controller_token(key, controller, run, watch=watch, lifetime=lifetime)
 
 
 def _sign(

@@ -10,7 +10,6 @@ Expiry is written as a time of the calendar, because the hub's own clock ends wi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from sidecar.errors import SettingsError
 from sidecar.hub.platform.platform import Platform, PlatformKey
 from sidecar.hub.platform.run import Chain, Run, RunToken
 from sidecar.hub.platform.secrets import DIGEST_BYTES, Kept
+from sidecar.tokens.private import write_private
 
 FORMAT = 1
 
@@ -65,23 +65,8 @@ class PlatformFile:
                 return  # whoever had the turn before saved ours as well
             state = self._state_of(platform)
             with anyio.CancelScope(shield=True):  # a half-done save would be done again at once
-                await anyio.to_thread.run_sync(self._write, state)
+                await anyio.to_thread.run_sync(write_private, self._path, state)
             self._saved = changes
-
-    def _write(self, state: Mapping[str, Any]) -> None:
-        beside = self._path.with_name(f"{self._path.name}.new")
-        beside.unlink(missing_ok=True)
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "w") as file:
-            json.dump(state, file)
-            file.flush()
-            os.fsync(fd)
-        beside.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     @property
     def _to_calendar(self) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from sidecar.errors import LimitExceeded
 from sidecar.hub.platform.attempts import Attempts, Strangers
 from sidecar.hub.platform.run import Chain, Run, RunToken
-from sidecar.hub.platform.secrets import NOBODY, Kept, Kind, id_of, is_same, make
+from sidecar.hub.platform.secrets import NOBODY, Kept, Kind, id_of, is_same, keep, make
 
 MAX_RUNS = 10_000
 MAX_KEYS = 16
@@ -76,6 +76,15 @@ class Platform:
         self.keys[kept.id] = PlatformKey(kept)
         self.changes += 1
         return text
+
+    def adopt_key(self, text: str) -> bool:
+        """Take a key that an earlier hub has made; False if it is none of ours."""
+        kept = keep(text, Kind.PLATFORM_KEY)
+        if kept is None:
+            return False
+        self.keys.setdefault(kept.id, PlatformKey(kept))
+        self.changes += 1
+        return True
 
     def retire_key(self, id: str) -> bool:
         """Refuse that key from now on; whether there was one."""

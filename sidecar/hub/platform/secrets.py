@@ -50,6 +50,12 @@ def make(kind: Kind) -> tuple[str, Kept]:
     return text, Kept(id, _digest(text))
 
 
+def keep(text: str, kind: Kind) -> Kept | None:
+    """What to keep of a secret that was made before; None if it is none of this kind."""
+    id = id_of(text, kind)
+    return Kept(id, _digest(text)) if id else None
+
+
 def id_of(text: str, kind: Kind) -> str:
     """The id in a presented secret; empty if it is none of this kind."""
     found = _SECRET.fullmatch(text)

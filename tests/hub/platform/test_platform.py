@@ -114,6 +114,17 @@ def test_keys_are_added_and_retired(platform: Platform) -> None:
             platform.add_key()
 
 
+def test_a_key_of_an_earlier_hub_is_adopted_and_nothing_else(platform: Platform) -> None:
+    key = Platform(run_token_life=3600.0).add_key()
+    assert platform.adopt_key(key)
+    platform.check_key(key, now=0.0)
+    with pytest.raises(Unauthorized):
+        platform.check_key(wrong(key), now=0.0)
+    assert not platform.adopt_key("")
+    assert not platform.adopt_key(platform.mint("demo", now=0.0))
+    assert len(platform.keys) == 1
+
+
 def test_memory_holds_no_secret(platform: Platform) -> None:
     key, token = platform.add_key(), platform.mint("demo", now=0.0)
     following = platform.renew(platform.check_run_token(token, "demo", now=0.0), "a", now=0.0)
