@@ -91,7 +91,7 @@ async def drain(parts: Parts) -> int:
 
 async def _finish(parts: Parts, cut: _Cut) -> None:
     """Calls and events."""
-    parts.dispatcher.refuse_new(_refusal(parts))
+    parts.refuse(_refusal(parts))
     parts.emit("sidecar.draining", {"by": parts.ending.told_by})
     if parts.ending.ends_run:
         await _finish_calls(parts, cut)

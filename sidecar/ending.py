@@ -1,7 +1,8 @@
 """Who told this sidecar to end, and until when it may take its time.
 
-There are three ways: a signal, `sidecar drain`, and the command `run.end`. The first only stops
-this process, which may be started again; the others end the run. Told several times, it goes by
+There are four ways: a signal, `sidecar drain`, the command `run.end`, and the platform endpoint,
+which gives no more tokens for a run that has ended. The first only stops this process, which may
+be started again; the others end the run. Told several times, it goes by
 the nearest deadline, and the run ends if any of them said so. `draining` is what is then done.
 """
 
@@ -18,6 +19,7 @@ class Teller(StrEnum):
     SIGNAL = "signal"
     DRAIN = "drain"
     RUN_END = "run.end"
+    PLATFORM = "platform"
 
 
 class Ending:

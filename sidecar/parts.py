@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from sidecar import __version__
 from sidecar.channel import Channel
 from sidecar.clock import Clock
 from sidecar.ending import Ending
+from sidecar.errors import CallError
 from sidecar.exchange import Exchange
 from sidecar.journal import Journal
 from sidecar.protocol import envelope as wire
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from sidecar.dispatch import Dispatcher
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Parts:
     """First what says hello; the rest is there once `serving` has been loaded and has opened the
     state. Nothing is emitted before."""
@@ -40,6 +43,8 @@ class Parts:
     before: Noted | None = None  # what the sidecar before us left in the state folder
     state: StateFile = field(init=False)
     ending: Ending = field(init=False)
+    refusal: CallError | None = None  # what new calls are answered, if none is taken
+    opened: anyio.Event = field(default_factory=anyio.Event)  # there is a journal
     journal: Journal = field(init=False)
     means: Means = field(init=False)
     dispatcher: Dispatcher = field(init=False)
@@ -61,12 +66,18 @@ class Parts:
     @property
     def has_state(self) -> bool:
         """Whether the state has been opened: from then on events may be emitted."""
-        return hasattr(self, "journal")
+        return self.opened.is_set()
 
     @property
     def is_serving(self) -> bool:
         """Whether calls are taken."""
         return hasattr(self, "dispatcher")
+
+    def refuse(self, error: CallError | None) -> None:
+        """Answer new calls with `error` from now on; None: take them again."""
+        self.refusal = error
+        if self.is_serving:
+            self.dispatcher.refuse_new(error)
 
     def emit(self, name: str, data: Any, *, call: bytes | None = None) -> int:
         """Append an event to the journal; its sequence number."""
@@ -84,6 +95,7 @@ def facts(parts: Parts) -> dict[str, Any]:
         "incarnation": parts.incarnation,
         "generation": parts.exchange.identity.generation,
         "state": parts.state.state,
+        "why": parts.state.noted.why,
         "uptime": parts.clock.now() - parts.started,
         "form": parts.means.hands.form,
         "trust": parts.means.hands.trust,
@@ -132,7 +144,7 @@ def health_of(parts: Parts) -> dict[str, Any]:
     channel = found["channel"]
     return {
         **found,
-        "healthy": channel["state"] == "open",
+        "healthy": channel["state"] == "open" and parts.state.state is not State.SUPERSEDED,
         "waits_for": progress(parts),
         "incarnation": show(parts.incarnation),
         "pid": os.getpid(),

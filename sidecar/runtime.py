@@ -35,6 +35,7 @@ from sidecar.protocol.ratelimit import RateLimit
 from sidecar.protocol.webpubsub import codec_for
 from sidecar.protocol.webpubsub.frames import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 from sidecar.settings import Settings
+from sidecar.standing import Standing
 from sidecar.statefile import NAME, Noted, read
 from sidecar.statefolder import StateUnusable, state_folder
 from sidecar.tokens.hooks import TokenHooks
@@ -89,6 +90,7 @@ def assemble(settings: Settings, folder: Path, clock: Clock, before: Noted | Non
         receiver=exchange,
         clock=clock,
         rate=RateLimit(),
+        handover=settings.handover,
     )
     exchange.connect(channel.wake)
     hooks.switched = channel.hand_over
@@ -125,6 +127,7 @@ async def _serve_until_told(parts: Parts, stack: AsyncExitStack) -> int:
 async def connect(parts: Parts) -> None:
     """Dial, say hello, keep the channel: until cancelled."""
     async with anyio.create_task_group() as group:
+        group.start_soon(Standing(parts).run)
         group.start_soon(parts.exchange.run)
         group.start_soon(parts.tokens.run)
         group.start_soon(parts.channel.run)

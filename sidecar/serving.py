@@ -51,6 +51,7 @@ async def open_state(parts: Parts) -> Receipts:
     """The journal, in which this start is the first event, and the receipts."""
     parts.journal = MemoryJournal(new_id(parts.clock))
     started = {"version": __version__, "incarnation": parts.incarnation}
+    parts.opened.set()
     parts.emit("sidecar.started", started)
     return MemoryReceipts()
 
@@ -86,6 +87,7 @@ def complete(parts: Parts, hands: Hands, receipts: Receipts) -> None:
         loose=parts.exchange.loose,
         last_seq=lambda: parts.journal.last,
     )
+    parts.dispatcher.refuse_new(parts.refusal)
 
 
 async def take_calls(parts: Parts) -> None:
@@ -99,7 +101,8 @@ async def take_calls(parts: Parts) -> None:
         parts.exchange.begin(parts.dispatcher, parts.journal)
         bound_commands = await anyio.to_thread.run_sync(_load_catalogue)
         parts.dispatcher.install(bound_commands())
-        await parts.state.move(State.RUNNING)
+        if parts.state.state is State.STARTING:
+            await parts.state.move(State.RUNNING)
         resume_ending(parts)
 
 
