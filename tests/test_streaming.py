@@ -674,6 +674,26 @@ async def test_a_stream_that_has_begun_is_not_ended_by_saying_that_it_never_did(
     assert pair.receiver.stream.ended is None
 
 
+def taken_up(at: int) -> Receiver:
+    stream = ReceiveStream(ID, 1, window=100, start=at)
+    return Receiver(stream, send=lambda envelope: None, clock=ManualClock())
+
+
+async def test_the_result_says_the_end_to_who_takes_up_what_was_whole() -> None:
+    receiver = taken_up(3)
+    receiver.finish_at(3, hashlib.sha256(b"abc").digest())
+    assert await receiver.receive() == b""
+
+
+async def test_the_digest_in_the_result_is_not_that_of_a_part() -> None:
+    receiver = taken_up(2)
+    receiver.feed(wire.Data(ID, 1, 2, b"c"))
+    receiver.finish_at(3, hashlib.sha256(b"abc").digest())
+    assert receiver.stream.ended is None
+    receiver.feed(wire.End(ID, 1, 3, 2, hashlib.sha256(b"c").digest()))
+    assert [await receiver.receive(), await receiver.receive()] == [b"c", b""]
+
+
 async def test_the_result_may_say_the_end() -> None:
     receiver = Wire(BytesSource(b"")).receiver
     sha256 = hashlib.sha256(b"abc").digest()

@@ -28,6 +28,7 @@ class Receiver:
         self.error: CallError | None = None
         self.on_progress: Callable[[], None] | None = None
         self.position = stream.received  # offset of the next byte to hand over
+        self._began = stream.received
         self._send = send
         self._clock = clock
         self._chunks: deque[bytes | int] = deque()  # a number: a skip to it, a new digest from it
@@ -81,11 +82,15 @@ class Receiver:
         return bool(self._chunks) or self.error is not None or self.stream.ended is not None
 
     def finish_at(self, offset: int, sha256: bytes | None) -> None:
-        """The result says where this stream ends: enough, if nothing is missing."""
-        if self.error is None and self.stream.ended is None and sha256 is not None:
-            if self.stream.received == offset:
-                end = wire.End(self.stream.id, self.stream.n, offset, self.stream.start, sha256)
-                self.feed(end)
+        """The result says where this stream ends: enough, if nothing is missing.
+
+        Its digest is of the first transmission. Who took the stream up later can only go by it
+        if there was nothing left to take."""
+        if self.error is not None or self.stream.ended is not None or sha256 is None:
+            return
+        if self.stream.received == offset and self._began in (0, offset):
+            sha256 = EMPTY if self._began else sha256
+            self.feed(wire.End(self.stream.id, self.stream.n, offset, self.stream.start, sha256))
 
     def never_began(self) -> None:
         """The result came, and this stream is not among those that it names: it is empty."""
