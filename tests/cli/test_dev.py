@@ -36,7 +36,12 @@ def test_what_it_keeps_is_ours_alone(dev_on) -> None:
     state = Path(dev.profile["state"])
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (folder, state)}
     assert modes == {folder: 0o700, state: 0o700}
-    files = [*folder.iterdir(), state / "token", state / "admin.sock"]
+    files = [
+        *folder.iterdir(),
+        state / "first-run-token",
+        state / "run-token",
+        state / "admin.sock",
+    ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert dev.profile["pid"] == dev.process.pid
 
@@ -59,6 +64,16 @@ def test_the_sidecar_is_started_again_when_it_dies(dev_on, wait_for) -> None:
     wait_for(lambda: dev.child() not in (0, first), "another sidecar")
     assert dev.bench("exec", "echo", "again").stdout == b"again\n"
     assert "the sidecar was killed by SIGKILL; starting it again" in dev.log.read_text()
+
+
+@pytest.mark.slow
+def test_each_start_of_the_sidecar_is_counted(dev_on, wait_for) -> None:
+    dev = dev_on("a")
+    assert json.loads(dev.bench("info", "--json").stdout)["generation"] == 1
+    first = dev.child()
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: dev.child() not in (0, first), "another sidecar")
+    assert json.loads(dev.bench("info", "--json").stdout)["generation"] == 2
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The task tree of `sidecar dev`: hub, tokens, sidecar, and an eye on the run's events."""
+"""The task tree of `sidecar dev`: hub, platform endpoint, sidecar, and an eye on its events."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ import anyio
 from sidecar.cli.describe import describe_event
 from sidecar.cli.dev.child import DRAIN, SidecarFailed, Supervisor
 from sidecar.cli.dev.screen import Screen
-from sidecar.cli.dev.tokens import Minter, SidecarTokenFile
+from sidecar.cli.dev.tokens import Minter, write_first_run_token
 from sidecar.cli.profiles import Claim, Profile
 from sidecar.client import CallableProvider, CallError, Controller, Cursor, Event, Token
 from sidecar.hub import Hub, HubSettings, serve
 from sidecar.localsocket import LocalSocket
 
+RUN_TOKEN_LIFE = 30 * 86400.0  # seconds; a laptop may sleep for days
 WATCHER = "dev"  # our own controller id
 
 
 async def serve_folder(folder: Path, run: str, claim: Claim, state: Path, port: int) -> int:
     """Until cancelled, or until the sidecar cannot be kept up (exit status 1)."""
     screen = Screen()
-    hub = Hub(HubSettings(port=port))
+    hub = Hub(HubSettings(port=port, platform=True, run_token_life=RUN_TOKEN_LIFE))
     failure: SidecarFailed | None = None
     async with serve(hub) as address:
         minter = Minter(hub, run)
-        token_file = SidecarTokenFile(state / "token", minter, hub)
-        await anyio.to_thread.run_sync(token_file.write)
+        run_token = await anyio.to_thread.run_sync(write_first_run_token, state, hub, run)
         settings = {
             "run": run,
-            "token_file": str(token_file.path),
+            "endpoint": address.endpoint,
+            "run_token_file": str(run_token),
             "workspace": str(folder),
             "state": str(state),
             "environment": "inherited",
@@ -40,7 +41,6 @@ async def serve_folder(folder: Path, run: str, claim: Claim, state: Path, port: 
         screen.title(f"sidecar dev: {folder} is run {run}, hub {address.client_url}")
         screen.hint("Try `sidecar exec -- ls` in another terminal. Ctrl-C ends this.")
         async with anyio.create_task_group() as group:
-            group.start_soon(token_file.keep_fresh)
             group.start_soon(LocalSocket(claim.socket, {"token": minter.answer}, admin=True).run)
             await _until_there(claim.socket)
             claim.publish(_profile(folder, run, claim, state, address.client_url))

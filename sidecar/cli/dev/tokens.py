@@ -1,15 +1,14 @@
-"""Tokens in `sidecar dev`: a file for its sidecar, a Unix socket for the verbs."""
+"""Tokens in `sidecar dev`: a first run token for its sidecar, a Unix socket for the verbs.
+
+The sidecar gets and renews its tokens as it would from a platform, at the endpoint of our hub.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import anyio
-import anyio.to_thread
 
 from sidecar.client import new_controller_id
 from sidecar.errors import CallError
@@ -18,8 +17,6 @@ from sidecar.protocol.names import Scope, controller_grant, sidecar_grant
 
 LIFETIME = 300.0  # seconds
 LONGEST = 86400.0  # seconds that a token may be asked for
-RENEW_AFTER = 120.0  # seconds; well before its end, which a laptop may sleep through
-LOOK = 5.0  # seconds between two looks at the calendar, which goes on while a laptop sleeps
 
 
 class Minter:
@@ -42,10 +39,6 @@ class Minter:
         except (CallError, ValueError, TypeError, OverflowError) as error:
             return {"error": "invalid", "message": str(error)}
 
-    def for_sidecar(self) -> dict[str, Any]:
-        """What goes into the sidecar's token file."""
-        return self._token(sidecar_grant(self._run), LIFETIME)
-
     def _token(self, grant: Any, lifetime: float) -> dict[str, Any]:
         return {
             "run": self._run,
@@ -55,27 +48,10 @@ class Minter:
         }
 
 
-class SidecarTokenFile:
-    """The file that the sidecar reads at every dial, kept fresh."""
-
-    def __init__(self, path: Path, minter: Minter, hub: Hub) -> None:
-        self.path = path
-        self._minter = minter
-        self._clock = hub.clock
-        self._written = 0.0
-
-    def write(self) -> None:
-        """Replace it; a reader sees the old or the new one, whole."""
-        self._written = self._clock.wall()
-        beside = self.path.with_suffix(".new")
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(fd, "w") as file:
-            json.dump(self._minter.for_sidecar(), file)
-        beside.replace(self.path)
-
-    async def keep_fresh(self) -> None:
-        """Until cancelled."""
-        while True:
-            await anyio.sleep(LOOK)
-            if abs(self._clock.wall() - self._written) >= RENEW_AFTER:
-                await anyio.to_thread.run_sync(self.write)
+def write_first_run_token(folder: Path, hub: Hub, run: str) -> Path:
+    """The run token that the sidecar starts with, in a file that is ours alone."""
+    path = folder / "first-run-token"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(fd, "w") as file:
+        file.write(hub.mint_run_token(run))
+    return path
