@@ -121,6 +121,8 @@ class EventStream(RemoteAttachment):
     def on_attached(self, answer: wire.Attached) -> None:
         if self._received.series is None:
             self._received = Cursor(answer.series, self._received.seq)
+        self._acked = 0  # said again: a sidecar that was killed may not have noted it
+        self._ack_if_processed()
         for _, batch in self._queue:  # they wait in a window that is gone
             batch.size = 0
 
@@ -169,7 +171,7 @@ class EventStream(RemoteAttachment):
             with anyio.move_on_after(ACK_AFTER if self._reader else None):
                 await self._bell.wait()
             if not self._queue:
-                self._ack(self.cursor.seq)
+                self._ack_if_processed()
         item, batch = self._queue.popleft()
         batch.left -= 1
         if not batch.left and batch.size:
@@ -189,12 +191,15 @@ class EventStream(RemoteAttachment):
     def _ack_if_due(self) -> None:
         """What was yielded before is processed once the next one is asked for."""
         if self.cursor.seq - self._acked >= ACK_EVERY:
-            self._ack(self.cursor.seq)
+            self._ack_if_processed()
 
-    def _ack(self, seq: int) -> None:
-        if self._reader is not None and seq > self._acked:
-            self._acked = seq
-            self.send(wire.EventAck(seq))
+    def _ack_if_processed(self) -> None:
+        """A number that was yielded of an earlier series means nothing in this one."""
+        if self._reader is None or self.answer is None:
+            return
+        if self.cursor.series == self.answer.series and self.cursor.seq > self._acked:
+            self._acked = self.cursor.seq
+            self.send(wire.EventAck(self._acked))
 
     def _fail(self, error: CallError) -> None:
         super()._fail(error)
@@ -210,7 +215,7 @@ class EventStream(RemoteAttachment):
         """Detach. A second call is harmless."""
         if self._has_closed:
             return
-        self._ack(self.cursor.seq)
+        self._ack_if_processed()
         self._has_closed = True
         self._bell.ring()
         self._on_close(self)

@@ -20,6 +20,7 @@ RESEND_FIRST = 0.25  # seconds without `accepted`, then twice as long each time
 RESEND_MOST = 5.0
 FENCE_AGAIN = 2.0  # seconds without an answer to the fence
 FENCE_TIME = 10.0  # seconds for the fence to be confirmed
+OVERDUE = 60.0  # seconds without an answer after the deadline that the caller set
 RESULT_STREAM = 4  # carries a result that is too large to stand in its envelope
 
 
@@ -27,6 +28,9 @@ class PendingCall:
     """Sent again until `accepted`, then awaited; never run twice, because its id is a key.
 
     Without `call` it is one of an earlier life of this controller, which is only asked about.
+
+    Who set no deadline and was told `accepted` waits without limit, for the sandbox may sleep.
+    Everything else comes to an end here, too: see `handle_deadline`.
     """
 
     def __init__(
@@ -57,6 +61,11 @@ class PendingCall:
     def _count_anew(self) -> None:
         self._step = RESEND_FIRST
         self._give_up = self._clock.now() + ACCEPT_TIME
+        self._overdue_at: float | None = None
+        if self.call is None:
+            self._overdue_at = self._give_up  # an ask is answered at once, whatever it is about
+        elif self.call.deadline_ms is not None:
+            self._overdue_at = self._give_up + self.call.deadline_ms / 1000 + OVERDUE
         self._due = self._clock.now() + self._step
 
     @property
@@ -80,6 +89,11 @@ class PendingCall:
             {n: r.stream.resume() for n, r in self.receivers.items() if r.stream.ended is None},
         )
 
+    def renew(self) -> None:
+        """It is asked of another process than before, which goes on with what it sends."""
+        for receiver in self.receivers.values():
+            receiver.renew()
+
     # what the sidecar says ----------------------------------------------------------------
 
     def receive_result(self, result: wire.Result) -> None:
@@ -100,6 +114,8 @@ class PendingCall:
 
     def receive_state(self, state: wire.State) -> bool:
         """How far it is there. True if it has to be sent, for the first time or again."""
+        if self.call is None:
+            self._overdue_at = None
         match state.state:
             case "resend":
                 return self._begin_anew()
@@ -156,10 +172,17 @@ class PendingCall:
     # time ---------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        return None if self.accepted else self._due
+        if self.has_ended:
+            return None
+        return self._overdue_at if self.accepted else self._due
 
     def handle_deadline(self, *, now: float) -> None:
-        """Send it again, or fence it after a minute without `accepted`."""
+        """Send it again, fence it after a minute without `accepted`, or give up what is long
+        overdue."""
+        if self.has_ended:
+            return
+        if self.accepted and self._overdue_at is not None and now >= self._overdue_at:
+            self.fail(_overdue(self.id))
         if self.accepted or now < self._due:
             return
         if self._fence_until is not None and now >= self._fence_until:
@@ -208,6 +231,16 @@ def _not_accepted(id: bytes, started: Started) -> CallError:
         f"call {show(id)} was not accepted within {ACCEPT_TIME:g} s",
         started=started,
         retry=Retry.NEW_ID if started is Started.NO else Retry.NEVER,
+    )
+
+
+def _overdue(id: bytes) -> CallError:
+    return CallError(
+        Code.TIMEOUT,
+        f"no sidecar answers for call {show(id)}: whether it ended is unknown; ask for it by its id",
+        started=Started.UNKNOWN,
+        retry=Retry.SAME_ID,
+        which="answer",
     )
 
 

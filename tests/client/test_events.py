@@ -74,6 +74,39 @@ async def test_a_durable_reader_acks_what_it_has_processed_and_comes_back(tmp_pa
             assert stack.sidecar.journal.acked == ACK_EVERY + 1
 
 
+async def test_an_ack_that_was_lost_with_the_attachment_is_said_again(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+        async with run.events(reader="platform") as events:
+            await events.receive()
+            stack.sidecar.means.emit("x", 1)
+            await events.receive()
+            with anyio.move_on_after(0.3):
+                await events.receive()
+            assert stack.sidecar.journal.acked == 2
+            durable = stack.sidecar.journal._protocol._durable["platform"]
+            durable.acked = 0  # as after a kill, before the ack was noted
+            events.begin()
+            await until(lambda: stack.sidecar.journal.acked == 2)
+
+
+async def test_what_was_yielded_of_another_series_is_not_acked_in_this_one(tmp_path: Path) -> None:
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+        for number in range(10):
+            stack.sidecar.means.emit("x", number)
+        async with run.events(Cursor(OTHER_SERIES, 8), reader="platform") as events:
+            await events.attached.wait()
+            await anyio.sleep(0.05)  # time to say something wrong
+            assert stack.sidecar.journal.acked == 0
+            assert isinstance(await events.receive(), Gap)
+            await events.receive()
+            with anyio.move_on_after(0.3):
+                while True:
+                    await events.receive()
+            assert stack.sidecar.journal.acked == stack.sidecar.journal.last
+
+
 async def test_a_reader_that_takes_nothing_holds_up_nobody(tmp_path: Path) -> None:
     async with open_stack(tmp_path) as stack:
         run = await stack.attach()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.client.pending import FENCE_TIME, RESULT_STREAM, PendingCall
+from sidecar.client.pending import FENCE_TIME, OVERDUE, RESULT_STREAM, PendingCall
 from sidecar.clock import ManualClock
 from sidecar.errors import CallError, Code, Retry, Started
 from sidecar.protocol import envelope as wire
@@ -151,12 +151,38 @@ async def test_a_sidecar_that_forgot_an_accepted_call_leaves_its_outcome_unknown
 
 async def test_one_that_is_only_asked_about_is_never_sent() -> None:
     bench = Bench(None)
-    bench.pass_time(ACCEPT_TIME + 20)
+    bench.pass_time(ACCEPT_TIME - 1)
     assert bench.sent == []
     bench.call.receive_state(wire.State(ID, "unknown_call"))
     with pytest.raises(CallError) as caught:
         await bench.call.wait()
     assert (caught.value.code, caught.value.retry) == (Code.UNKNOWN_CALL, Retry.SAME_ID)
+
+
+async def test_an_ask_that_nobody_answers_ends_after_a_minute() -> None:
+    bench = Bench(None)
+    assert bench.pass_time(1000) == [ACCEPT_TIME]
+    with pytest.raises(CallError) as caught:
+        await bench.call.wait()
+    error = caught.value
+    assert (error.code, error.details["which"]) == (Code.TIMEOUT, "answer")
+    assert (error.started, error.retry) == (Started.UNKNOWN, Retry.SAME_ID)
+
+
+def test_an_ask_that_was_answered_is_waited_for_without_limit() -> None:
+    bench = Bench(None)
+    bench.call.receive_state(wire.State(ID, "started"))
+    assert bench.pass_time(10_000) == []
+    assert not bench.call.has_ended
+
+
+async def test_a_deadline_that_the_sidecar_does_not_keep_is_kept_here_in_the_end() -> None:
+    bench = Bench(wire.Call(ID, "exec.run", b"\xa0", deadline_ms=5000))
+    bench.call.receive_state(wire.State(ID, "started"))
+    assert bench.pass_time(1000) == [ACCEPT_TIME + 5 + OVERDUE]
+    with pytest.raises(CallError) as caught:
+        await bench.call.wait()
+    assert (caught.value.code, caught.value.started) == (Code.TIMEOUT, Started.UNKNOWN)
 
 
 async def test_the_first_result_counts() -> None:
