@@ -25,7 +25,7 @@ from sidecar.clock import Clock
 from sidecar.early import EarlyMessages
 from sidecar.errors import CallError, ChannelError, Code, ProtocolError
 from sidecar.journal import Journal, Reader
-from sidecar.protocol import attach, limits
+from sidecar.protocol import attach
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import Attachment, Attachments, Identity, Origin
 from sidecar.protocol.names import Scope
@@ -290,19 +290,15 @@ class Exchange:
             reader.close()
 
     def _facts(self) -> attach.Facts:
+        assert self._dispatcher is not None
         return attach.Facts(
             series=self._journal.series,
             incarnation=self.identity.incarnation,
             generation=self.identity.generation,
             first=self._journal.first,
             last=self._journal.last,
-            limits={
-                "calls": limits.OPEN_CALLS,
-                "streams": limits.STREAMS,
-                "credit": limits.STREAM_CREDIT,
-                "event": limits.EVENT_BYTES,
-                "answer": limits.ANSWER_BYTES,
-            },
+            features=(attach.DURABLE_RECEIPTS,) if self._dispatcher.durable else (),
+            limits=attach.LIMITS,
         )
 
     # time ---------------------------------------------------------------------------------
