@@ -266,16 +266,17 @@ class Exchange:
         return attachment, reader
 
     def _start_reader(self, attachment: Attachment, reader: Reader) -> None:
-        events = EventReader(reader, self._journal.series, attachment.outbox, wake=self.wake)
+        events = EventReader(reader, attachment.outbox, wake=self.wake)
         self._readers[attachment] = events
         assert self._group is not None, "run() starts first"
         self._group.start_soon(events.run)
 
     def _ack(self, attachment: Attachment, ack: wire.EventAck) -> None:
-        if attachment.reader is None:
+        reader = self._readers.get(attachment)
+        if reader is None:
             return
         try:
-            self._journal.ack(attachment.reader, ack.seq)
+            reader.ack(ack.seq)
         except CallError as error:
             log.warning("%s acked badly: %s", attachment.controller, error)
 

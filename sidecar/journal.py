@@ -3,8 +3,8 @@
 `protocol.journal` has the rules. A record is the encoded event, opaque here. What `append`
 returned a number for is in `read` once it is *written*; what is *synced* survives a power cut.
 
-`MemoryJournal` survives nothing and says so: `durable` is False and `synced` stays 0. What a
-process that lives on needs (numbers, cursors, gaps, retention) is the same in every form.
+`durable.journal` is what lies on disk. `MemoryJournal` survives nothing and says so: `durable`
+is False and `synced` stays 0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from sidecar.bell import Bell
-from sidecar.protocol.journal import Batch, Gap, JournalProtocol
+from sidecar.errors import Invalid
+from sidecar.protocol.journal import Batch, Gap, GapReason, JournalProtocol
 from sidecar.protocol.limits import MEMORY_JOURNAL_BYTES, MEMORY_JOURNAL_EVENTS
 
 
@@ -26,7 +27,7 @@ class Emit(Protocol):
 
 
 class Journal(Protocol):
-    """One series of events, in one event loop."""
+    """One series of events, in one event loop; another one if a disk fails badly."""
 
     @property
     def series(self) -> bytes:
@@ -35,7 +36,7 @@ class Journal(Protocol):
 
     @property
     def durable(self) -> bool:
-        """Whether events outlive this process."""
+        """Whether events outlive this process, now."""
         ...
 
     @property
@@ -72,11 +73,12 @@ class Journal(Protocol):
         """
         ...
 
-    def read(self, after: int, *, max_bytes: int, max_records: int) -> Batch:
+    async def read(self, after: int, *, max_bytes: int, max_records: int) -> Batch:
         """Written events after the cursor `after`, oldest first, within both limits.
 
         A record that alone is over `max_bytes` is not given: `records` is then empty and
-        `more` is True. Raises `Invalid` for a cursor after `last`.
+        `more` is True. Raises `Invalid` for a cursor after `last`. Recent events are given
+        without suspending. Cancelling loses nothing.
         """
         ...
 
@@ -102,7 +104,8 @@ class Journal(Protocol):
         ...
 
     async def wait(self, after: int) -> None:
-        """Return once an event after `after` can be read. Cancelling loses nothing."""
+        """Return once an event after `after` can be read, or the series is another one.
+        Cancelling loses nothing."""
         ...
 
     async def wait_acked(self, seq: int) -> None:
@@ -113,7 +116,9 @@ class Journal(Protocol):
 class ReaderHost(Protocol):
     """What a reader needs of its journal."""
 
-    def read(self, after: int, *, max_bytes: int, max_records: int) -> Batch: ...
+    @property
+    def series(self) -> bytes: ...
+    async def read(self, after: int, *, max_bytes: int, max_records: int) -> Batch: ...
     def check_cursor(self, after: int) -> None: ...
     def ack(self, name: str, seq: int) -> None: ...
     def reader_closed(self) -> None: ...
@@ -127,35 +132,61 @@ class Reader:
         self, journal: ReaderHost, name: str | None, *, cursor: int, gap: Gap | None
     ) -> None:
         self.name = name
+        self.series = journal.series
         self.cursor = cursor
+        self.start = cursor  # the latest batch was read from here
         self._journal = journal
         self._gap = gap
+        self._sent = cursor  # what was given out, rewound or not
         self._is_open = True
 
-    def read(self, *, max_bytes: int, max_records: int) -> Batch:
-        """The next events; the cursor moves behind them. A gap between series comes alone."""
-        if self._gap is not None:
-            gap, self._gap = self._gap, None
-            return Batch([], gap, self.cursor, more=True)
-        batch = self._journal.read(self.cursor, max_bytes=max_bytes, max_records=max_records)
-        self.cursor = batch.cursor
-        return batch
+    async def read(self, *, max_bytes: int, max_records: int) -> Batch:
+        """The next events; the cursor moves behind them. A gap between series comes alone.
 
-    def rewind(self, after: int) -> None:
-        """Go on from `after` again, because what followed did not arrive."""
-        self._journal.check_cursor(after)
+        One who reads while another rewinds gets what the rewound cursor asks for.
+        """
+        while True:
+            self._notice_series()
+            if self._gap is not None:
+                gap, self._gap = self._gap, None
+                self.start = self.cursor
+                return Batch([], gap, self.cursor, more=True)
+            start = self.cursor
+            batch = await self._journal.read(start, max_bytes=max_bytes, max_records=max_records)
+            is_same = self.cursor == start and self.series == self._journal.series
+            if is_same and self._gap is None:
+                self.start, self.cursor = start, batch.cursor
+                self._sent = max(self._sent, batch.cursor)
+                return batch
+
+    def _notice_series(self) -> None:
+        if self.series != self._journal.series:
+            self._gap = self._gap or Gap(self.cursor + 1, None, None, GapReason.NEW_SERIES)
+            self.series = self._journal.series
+            self.cursor = self._sent = 0
+
+    def rewind(self, after: int, gap: Gap | None = None) -> None:
+        """Go on from `after` again, because what followed did not arrive; nor did `gap`, which is
+        told again if it was between series."""
+        if self.series == self._journal.series:
+            self._journal.check_cursor(after)
         self.cursor = after
+        if gap is not None and gap.why is GapReason.NEW_SERIES:
+            self._gap = gap
 
     def ack(self, seq: int) -> None:
-        """Everything up to `seq` may be evicted. Of a reader without a name it is only checked."""
-        if self.name is None:
-            self._journal.check_cursor(seq)
-        else:
+        """Everything up to `seq` may be evicted. Of a reader without a name it is only checked.
+
+        Raises `Invalid` for what this reader was never given: numbers of an older series.
+        """
+        if seq > self._sent:
+            raise Invalid(f"event {seq} was not sent: {self._sent} was the last", last=self._sent)
+        if self.name is not None:
             self._journal.ack(self.name, seq)
 
     async def wait(self) -> None:
         """Return once there is something to read."""
-        if self._gap is None:
+        if self._gap is None and self.series == self._journal.series:
             await self._journal.wait(self.cursor)
 
     def close(self) -> None:
@@ -239,7 +270,7 @@ class MemoryJournal:
     def _place(self, seq: int) -> int:
         return self._start + seq - self._protocol.first
 
-    def read(self, after: int, *, max_bytes: int, max_records: int) -> Batch:
+    async def read(self, after: int, *, max_bytes: int, max_records: int) -> Batch:
         self._protocol.check_cursor(after)
         gap = self._protocol.gap_after(after)
         seq = max(after + 1, self._protocol.first)

@@ -15,7 +15,7 @@ import anyio
 from sidecar.bell import Bell
 from sidecar.journal import Reader
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.journal import Batch
+from sidecar.protocol.journal import Gap, GapReason
 from sidecar.protocol.outbox import BATCH, Item, Outbox, Rank
 
 RECORDS = 512  # records that may share one hub message
@@ -24,17 +24,13 @@ RECORDS = 512  # records that may share one hub message
 class EventReader:
     """Follows the journal for one attachment."""
 
-    def __init__(
-        self, reader: Reader, series: bytes, outbox: Outbox, *, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, reader: Reader, outbox: Outbox, *, wake: Callable[[], None]) -> None:
         self._reader = reader
-        self._series = series
         self._wake = wake
         self._room = anyio.Event()
         self._moved = Bell()
         self._waiting = anyio.CancelScope()
         self._lane = outbox.lane(Rank.EVENTS, self._on_room)
-        self._gap: bytes | None = None  # one that was lost on the way, to be told again
 
     async def run(self) -> None:
         """Until the attachment ends or the task is cancelled; closes the reader."""
@@ -60,7 +56,9 @@ class EventReader:
             await self._room.wait()
             self._room = anyio.Event()
             return
-        item = self._next()
+        item = await self._next()
+        if self._lane.is_closed:
+            return
         if item is not None:
             self._lane.offer(item)
             self._wake()
@@ -69,30 +67,31 @@ class EventReader:
         with anyio.CancelScope() as self._waiting:
             await self._reader.wait()
 
-    def _next(self) -> Item | None:
-        start = self._reader.cursor
-        batch = self._reader.read(max_bytes=BATCH, max_records=RECORDS)
-        gap = self._gap or self._encode_gap(batch)
-        self._gap = None
+    def ack(self, seq: int) -> None:
+        """Everything up to `seq` was processed. Raises `Invalid` for what was never sent."""
+        self._reader.ack(seq)
+
+    async def _next(self) -> Item | None:
+        batch = await self._reader.read(max_bytes=BATCH, max_records=RECORDS)
         parts = [record for _, record in batch.records]
-        if gap is not None:
-            parts.insert(0, gap)
+        if batch.gap is not None:
+            parts.insert(0, self._encode(batch.gap))
         if not parts:
             return None
-        return Item(b"".join(parts), lost=partial(self._rewind, start, gap))
+        lost = partial(self._rewind, self._reader.start, self._reader.series, batch.gap)
+        return Item(b"".join(parts), lost=lost)
 
-    def _encode_gap(self, batch: Batch) -> bytes | None:
-        gap = batch.gap
-        if gap is None:
-            return None
+    def _encode(self, gap: Gap) -> bytes:
         return wire.encode(
-            wire.Gap(self._series, gap.from_seq, str(gap.why), gap.to_seq, gap.bytes)
+            wire.Gap(self._reader.series, gap.from_seq, str(gap.why), gap.to_seq, gap.bytes)
         )
 
-    def _rewind(self, cursor: int, gap: bytes | None) -> None:
-        """What began behind `cursor` was lost, and with it everything queued after it."""
-        self._gap = gap or self._gap
-        self._reader.rewind(min(self._reader.cursor, cursor))
+    def _rewind(self, start: int, series: bytes, gap: Gap | None) -> None:
+        """What began behind `start` was lost, and with it everything queued after it."""
+        if series != self._reader.series:
+            # The numbers have begun anew since: that must be told before what follows.
+            start, gap = 0, Gap(start + 1, None, None, GapReason.NEW_SERIES)
+        self._reader.rewind(min(self._reader.cursor, start), gap)
         self._lane.retract()
         self._room.set()
         self._waiting.cancel()

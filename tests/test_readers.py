@@ -28,7 +28,7 @@ class Bench:
 
     def reader(self, *, after: int = 0, series: bytes | None = None) -> EventReader:
         reader = self.journal.open_reader(None, after=after, series=series)
-        return EventReader(reader, SERIES, self.outbox, wake=lambda: None)
+        return EventReader(reader, self.outbox, wake=lambda: None)
 
     async def next(self) -> Outgoing:
         with anyio.fail_after(5):

@@ -1,6 +1,7 @@
 """A log: records appended in memory, then written, then synced; and what it does when it cannot.
 
-    log = await open_log(folder, writer, clock, owner, new_series=lambda: new_id(clock))
+    log = Log(folder, writer, clock, owner, ...)
+    await log.recover(replay_all=False, on_frame=owner.on_frame)
     place = log.append(KIND, payload)        # at once; never waits
     await log.wait_written(place.ticket)     # it now survives `kill -9`
     await log.aclose()                       # before the writer is closed
@@ -30,11 +31,10 @@ from sidecar.bell import Bell
 from sidecar.clock import Clock
 from sidecar.durable.disk import Disk
 from sidecar.durable.markfile import MarkFile, try_mark
-from sidecar.durable.recovery import MARK_NAME, OnFrame, Recovered, boot_id, recover
+from sidecar.durable.recovery import MARK_NAME, OnFrame, Recovered, recover
 from sidecar.durable.segment import Segment
 from sidecar.durable.work import Fault, Run, joined, remove, renew, sync, write
 from sidecar.durable.writer import CLOSE_TIME, Finish, LogWriter, Work
-from sidecar.protocol.limits import SEGMENT_BYTES
 from sidecar.protocol.mark import Mark
 from sidecar.protocol.segments import (
     FRAME_BYTES,
@@ -63,6 +63,13 @@ class Place(NamedTuple):
 NOWHERE = 0
 
 
+class Upto(NamedTuple):
+    """How far: a ticket, and the latest number that an owner gave up to it."""
+
+    ticket: int = 0
+    number: int = 0
+
+
 class LogOwner(Protocol):
     """What a log asks of the one it belongs to, always in the event loop."""
 
@@ -89,7 +96,10 @@ class LogOwner(Protocol):
 
 
 class Log:
-    """One folder of segments, for one event loop. Made by `open_log`."""
+    """One folder of segments, for one event loop. `recover` comes first.
+
+    `keeps`: records of an older series stay, because their numbers do not matter.
+    """
 
     def __init__(
         self,
@@ -117,10 +127,13 @@ class Log:
         self._boot = boot
         self._mark_file = MarkFile(folder / MARK_NAME, disk)
         self._queue: list[Run] = []
-        self._appended = self._written = self._synced = 0
+        self._appended = self._written = self._synced = Upto()
+        self._promised = Upto()  # what was said to be written, and is or will be before the mark
+        self.waiting_bytes = 0  # laid out and not written yet
         self._next_ordinal = 1
         self._is_heal_due = False
         self._is_renewing = False  # what is appended meanwhile is laid out already
+        self._is_beginning = False  # the next record begins a segment
         self._is_heading = False  # the prologue of a segment is being appended
         self._sync_error: OSError | None = None
         self._stale: list[Segment] = []  # of an older series; they go when the new one is marked
@@ -132,7 +145,14 @@ class Log:
         self._is_closed = anyio.Event()
 
     async def recover(self, *, replay_all: bool, on_frame: OnFrame) -> None:
-        """Once, before anything else. Raises `StateUnusable`."""
+        """Once, before anything else.
+
+        `on_frame` is given what is there, in a thread: the frames of the last segment, or with
+        `replay_all` of all. If what was written may be missing, a new segment begins with
+        `refill`, and without `keeps` the older ones go. A disk that is full or read-only gives a
+        degraded log; only the format of a newer version, or a folder that we may not read,
+        raises `StateUnusable`.
+        """
         find = partial(
             recover, self.folder, self.disk, boot=self._boot, keeps=self._keeps,
             replay_all=replay_all, on_frame=on_frame,
@@ -144,6 +164,8 @@ class Log:
         if recovered.why_new is not None:
             self._begin_series()
         self._owner.log_recovered(recovered)
+        last = Upto(0, max(0, self._owner.heading().first - 1))
+        self._appended = self._written = self._synced = self._promised = last
         work = self._resume if recovered.why_new is None else self._take_renewal()
         finish = await anyio.to_thread.run_sync(work)
         finish()
@@ -166,7 +188,7 @@ class Log:
             if self.fault is not None:
                 self._heal()
                 await self._changed.wait()
-            while self.fault is None and self._synced < self._appended:
+            while self.fault is None and self._synced.ticket < self._appended.ticket:
                 await self._changed.wait()
             self._is_closed = anyio.Event()
             self._writer.syncs.request(self._take_close)
@@ -197,17 +219,40 @@ class Log:
     @property
     def appended(self) -> int:
         """The latest ticket."""
-        return self._appended
+        return self._appended.ticket
 
     @property
     def written(self) -> int:
         """Up to this ticket records survive `kill -9`, or all that can be promised is kept."""
-        return self._written if self.fault is None else self._appended
+        return self._safe.ticket
+
+    @property
+    def _safe(self) -> Upto:
+        return self._appended if self.is_in_memory else self._promised
 
     @property
     def synced(self) -> int:
         """Up to this ticket records survive a power cut."""
-        return self._synced
+        return self._synced.ticket
+
+    @property
+    def written_number(self) -> int:
+        """The number that belongs to `written`."""
+        return self._safe.number
+
+    @property
+    def disk_number(self) -> int:
+        """The latest number that lies on disk."""
+        return self._written.number
+
+    @property
+    def synced_number(self) -> int:
+        return self._synced.number
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether what is appended now is not even on its way to the disk."""
+        return self.fault is not None and not self._is_renewing
 
     @property
     def size(self) -> int:
@@ -221,19 +266,20 @@ class Log:
 
     async def wait_synced(self, ticket: int) -> None:
         """Return once `synced` is there. In a degraded log that lasts until it heals."""
-        while self._synced < ticket:
+        while self.synced < ticket:
             await self._changed.wait()
 
     # appending ----------------------------------------------------------------------------
 
     def append(self, kind: int, payload: bytes, number: int = 0) -> Place:
         """Take a record; it is written at the end of this turn of the event loop."""
-        self._appended += 1
+        ticket = self._appended.ticket + 1
+        self._appended = Upto(ticket, number or self._appended.number)
         size = FRAME_BYTES + len(payload)
-        if self.fault is not None and not self._is_renewing:
-            return Place(self._appended, NOWHERE, 0, size)
+        if self.is_in_memory:
+            return Place(ticket, NOWHERE, 0, size)
         segment = self._segment_for(size)
-        place = Place(self._appended, segment.ordinal, segment.size, size)
+        place = Place(ticket, segment.ordinal, segment.size, size)
         self._lay(segment, encode_frame(kind, number, payload))
         if self.fault is None:
             self._writer.writes.request(self._take_write)
@@ -241,14 +287,14 @@ class Log:
 
     def _segment_for(self, size: int) -> Segment:
         last = self.segments[-1] if self.segments else None
-        if last is None:
-            return self.begin_segment()
-        if self._is_heading or last.size + size <= self._segment_bytes:
-            return last
+        if last is not None and not self._is_beginning:
+            if self._is_heading or last.size + size <= self._segment_bytes:
+                return last
         return self.begin_segment()
 
     def begin_segment(self) -> Segment:
         """Let what is appended from now on lie in a new segment, so that older ones can go."""
+        self._is_beginning = False
         header = Header(self.series, self._next_ordinal, self._owner.heading())
         self._next_ordinal += 1
         segment = Segment(self.folder, header)
@@ -261,15 +307,29 @@ class Log:
 
     def _lay(self, segment: Segment, data: bytes) -> None:
         segment.size += len(data)
+        self.waiting_bytes += len(data)
         self._queue.append((segment, data))
 
-    def trim(self, before: int) -> None:
-        """Let the segments below the ordinal `before` go; the last one stays."""
-        while len(self.segments) > 1 and self.segments[0].ordinal < before:
-            if self.segments[0].written < self.segments[0].size:
-                return
+    def trim(self, before: int) -> bool:
+        """Let the segments below the ordinal `before` go, but not the last one, and none that is
+        still to be written: then False."""
+        while self.segments[0].ordinal < before:
+            if len(self.segments) == 1 or self.segments[0].written < self.segments[0].size:
+                return False
             self._garbage.append(self.segments.pop(0))
             self._writer.syncs.request(self._take_sync)
+        return True
+
+    def replace(self, segment: Segment, copy: tuple[int, int]) -> None:
+        """`segment` was copied: its name is the copy's, whose descriptor and size these are."""
+        old = segment.fd
+        segment.become(*copy)
+        self._writer.syncs.request(lambda: partial(self._close_old, old))
+
+    def _close_old(self, fd: int) -> Finish:
+        """In the thread that syncs, for it may have the file in hand."""
+        self.disk.close(fd)
+        return self._changed.ring
 
     # reading ------------------------------------------------------------------------------
 
@@ -319,22 +379,23 @@ class Log:
         runs, self._queue = joined(self._queue), []
         return partial(self._write, runs, self._appended)
 
-    def _write(self, runs: list[Run], ticket: int) -> Finish:
+    def _write(self, runs: list[Run], upto: Upto) -> Finish:
         try:
             write(self.disk, runs)
         except OSError as error:
             return self._give_up(error)
-        return partial(self._on_written, runs, ticket)
+        return partial(self._on_written, runs, upto)
 
     def _give_up(self, error: OSError) -> Finish:
         """The mark comes first: see the module's head."""
         is_marked = try_mark(self._mark_file, Mark(self.series, self._boot, is_degraded=True))
         return partial(self._degrade, Fault(error, is_marked))
 
-    def _on_written(self, runs: list[Run], ticket: int) -> None:
+    def _on_written(self, runs: list[Run], upto: Upto) -> None:
         for segment, data in runs:
             segment.written += len(data)
-        self._written = ticket
+            self.waiting_bytes -= len(data)
+        self._written = self._promised = upto
         self._writer.syncs.request(self._take_sync)
         if self._queue:
             self._writer.writes.request(self._take_write)
@@ -350,10 +411,14 @@ class Log:
         ]
         if not unlinked and not unsynced:
             return None
-        return partial(self._sync, unsynced, unlinked, self._written)
+        return partial(self._sync, unsynced, unlinked, self._written, self.series)
 
     def _sync(
-        self, unsynced: list[tuple[Segment, int]], unlinked: list[Segment], ticket: int
+        self,
+        unsynced: list[tuple[Segment, int]],
+        unlinked: list[Segment],
+        upto: Upto,
+        series: bytes,
     ) -> Finish:
         for segment in unlinked:
             remove(self.disk, segment)
@@ -362,13 +427,14 @@ class Log:
                 sync(self.disk, [segment for segment, _ in unsynced])
         except OSError as error:
             return partial(self._on_sync_error, error)
-        return partial(self._on_synced, unsynced, ticket)
+        return partial(self._on_synced, unsynced, upto, series)
 
-    def _on_synced(self, unsynced: list[tuple[Segment, int]], ticket: int) -> None:
+    def _on_synced(self, unsynced: list[tuple[Segment, int]], upto: Upto, series: bytes) -> None:
         for segment, written in unsynced:
             segment.synced = written
-        self._synced = max(self._synced, ticket)
-        if self._synced < self._written:
+        if upto.ticket > self._synced.ticket and series == self.series:
+            self._synced = upto
+        if self._synced.ticket < self._written.ticket:
             self._writer.syncs.request(self._take_sync)
         self._tell()
 
@@ -397,6 +463,7 @@ class Log:
 
     def _forget_unwritten(self) -> None:
         self._queue = []
+        self.waiting_bytes = 0
         self.segments = [segment for segment in self.segments if segment.written]
         for segment in self.segments:
             segment.size = segment.written
@@ -406,6 +473,10 @@ class Log:
             self.series = self._new_series()
             self._stale += self.segments
             self.segments = []
+            self._appended = self._appended._replace(number=0)
+            self._written = self._written._replace(number=0)
+            self._promised = self._promised._replace(number=0)
+            self._synced = self._synced._replace(number=0)
 
     def _heal(self) -> None:
         """Time to try again."""
@@ -417,26 +488,30 @@ class Log:
         self._is_renewing = True
         torn = self.segments[-1] if self.segments else None
         begun = len(self.segments)
-        self.begin_segment()
+        self._is_beginning = True
         self._owner.refill()
+        if self._is_beginning:
+            self.begin_segment()
+        self._promised = self._appended
         runs, self._queue = joined(self._queue), []
         assert len(runs) == len(self.segments) - begun
         return partial(self._renew, torn, runs, self._appended)
 
-    def _renew(self, torn: Segment | None, runs: list[Run], ticket: int) -> Finish:
+    def _renew(self, torn: Segment | None, runs: list[Run], upto: Upto) -> Finish:
         mark = Mark(self.series, self._boot)
         try:
             renew(self.disk, self._mark_file, mark, torn, runs)
         except OSError as error:
             return self._give_up(error)
-        return partial(self._on_renewed, runs, ticket)
+        return partial(self._on_renewed, runs, upto)
 
-    def _on_renewed(self, runs: list[Run], ticket: int) -> None:
+    def _on_renewed(self, runs: list[Run], upto: Upto) -> None:
         for segment, data in runs:
             segment.written += len(data)
+            self.waiting_bytes -= len(data)
             segment.synced = segment.written
         log.info("%s: written again", self.folder)
-        self._written = self._synced = ticket
+        self._written = self._synced = self._promised = upto
         self._is_renewing = False
         self.fault = None
         self._delay = RETRY_FIRST
@@ -446,40 +521,3 @@ class Log:
         if self._queue:
             self._writer.writes.request(self._take_write)
         self._tell()
-
-
-async def open_log(
-    folder: Path,
-    writer: LogWriter,
-    clock: Clock,
-    owner: LogOwner,
-    *,
-    new_series: Callable[[], bytes],
-    on_frame: OnFrame,
-    replay_all: bool = False,
-    keeps: bool = False,
-    segment_bytes: int = SEGMENT_BYTES,
-    disk: Disk | None = None,
-    boot: bytes | None = None,
-) -> Log:
-    """A log in `folder`, which is made if needed; close it before `writer`.
-
-    `on_frame` is given what is there, in a thread: the frames of the last segment, or with
-    `replay_all` of all. `log_recovered` is told then whether what was written may be missing.
-    If it may, the records of the older series are dropped, or with `keeps` kept, and a new
-    segment begins with `refill`. A disk that is full or read-only gives a degraded log; only
-    the format of a newer version, or a folder that we may not read, raises `StateUnusable`.
-    """
-    log = Log(
-        folder,
-        writer,
-        clock,
-        owner,
-        new_series=new_series,
-        keeps=keeps,
-        segment_bytes=segment_bytes,
-        disk=disk or Disk(),
-        boot=boot_id() if boot is None else boot,
-    )
-    await log.recover(replay_all=replay_all, on_frame=on_frame)
-    return log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import anyio.to_thread
 
 from sidecar.durable.disk import Disk
-from sidecar.protocol.segments import Header, Heading, segment_name
+from sidecar.protocol.segments import HEADER_BYTES, Header, Heading, segment_name
 from sidecar.reading import OffsetReader
+
+INDEX_STEP = 64 * 1024  # bytes between two places that are remembered
 
 
 class Segment:
@@ -27,7 +30,10 @@ class Segment:
         self.synced = size
         self.fd = fd
         self.users = 0  # reads under way: it is not closed below them
+        self.is_lost = False  # it cannot be read any more
         self._reader: OffsetReader | None = None
+        self._numbers: list[int] = []  # a sparse index: numbers, and the offsets of their frames
+        self._offsets: list[int] = []
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -36,6 +42,26 @@ class Segment:
             yield
         finally:
             self.users -= 1
+
+    def note(self, number: int, offset: int) -> None:
+        """Remember where `number` lies, if nothing near it is known."""
+        place = bisect_right(self._offsets, offset)
+        before = self._offsets[place - 1] if place else 0
+        behind = self._offsets[place] if place < len(self._offsets) else offset + INDEX_STEP
+        if offset - before >= INDEX_STEP <= behind - offset:
+            self._numbers.insert(place, number)
+            self._offsets.insert(place, offset)
+
+    def offset_before(self, number: int) -> int:
+        """The offset of a frame that is not behind that of `number`."""
+        place = bisect_right(self._numbers, number)
+        return self._offsets[place - 1] if place else HEADER_BYTES
+
+    def become(self, fd: int, size: int) -> None:
+        """A copy has taken the place of the file."""
+        self.fd, self._reader = fd, None
+        self.size = self.written = self.synced = size
+        self._numbers, self._offsets = [], []
 
     async def read(self, disk: Disk, offset: int, size: int) -> bytes:
         """At most `size` bytes, fewer at the end. The caller has said that it is `in_use`."""

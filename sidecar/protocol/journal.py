@@ -13,12 +13,18 @@ Four rules:
   acked is then `lost`, and whoever asks for it gets a gap.
 - A cursor of another series belongs to numbers that mean nothing here: it gets a gap with the
   reason `new_series` and starts before the first event.
+
+On disk the events are frames of a log (`protocol.segments`), numbered as they are. What else
+its segments hold: durable readers and their acks, all of them at the head of each segment, so
+that older ones can go; and the numbers that a failing disk never saw.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from sidecar.errors import Invalid, LimitExceeded
 from sidecar.protocol.limits import EVENT_BYTES, READERS
@@ -29,8 +35,24 @@ from sidecar.protocol.record import Record, record
 class GapReason(StrEnum):
     """Why events that a reader has not seen cannot be had."""
 
+    CORRUPT = "corrupt"  # the disk no longer has what was written
+    DISK = "disk"  # it would not take them, and memory had no room for so many
     EVICTED = "evicted"
     NEW_SERIES = "new_series"
+
+
+class Kind(IntEnum):
+    """Of a frame in the journal's log. The number of a GAP is that of the last event it names."""
+
+    EVENT = 1
+    READER = 2
+    FORGET = 3
+    GAP = 4
+
+
+_GAP = struct.Struct("<QQ")
+_READER = struct.Struct("<QQ")
+_UNKNOWN = (1 << 64) - 1  # for an offset that is not known
 
 
 @record
@@ -61,12 +83,33 @@ class Batch(Record):
     more: bool
 
 
+def encode_gap(gap: Gap) -> bytes:
+    """The payload of a GAP. Its number has the end, and the reason is always `disk`."""
+    return _GAP.pack(gap.from_seq, _UNKNOWN if gap.bytes is None else gap.bytes)
+
+
+def decode_gap(payload: bytes, number: int) -> Gap:
+    from_seq, size = _GAP.unpack(payload)
+    return Gap(from_seq, number, None if size == _UNKNOWN else size, GapReason.DISK)
+
+
 @dataclass(slots=True)
-class _Durable:
+class Durable:
     """A durable reader's ack, and how many bytes were appended up to it (None: unknown)."""
 
     acked: int
     offset: int | None
+
+    def encode(self, name: str) -> bytes:
+        """The payload of a READER."""
+        return _READER.pack(self.acked, _UNKNOWN if self.offset is None else self.offset) + (
+            name.encode()
+        )
+
+
+def decode_reader(payload: bytes) -> tuple[str, Durable]:
+    acked, offset = _READER.unpack_from(payload)
+    return payload[_READER.size :].decode(), Durable(acked, None if offset == _UNKNOWN else offset)
 
 
 class JournalProtocol:
@@ -84,14 +127,44 @@ class JournalProtocol:
         self._max_readers = max_readers
         self._evicted_bytes = 0
         self._open_readers = 0
-        self._durable: dict[str, _Durable] = {}
+        self._durable: dict[str, Durable] = {}
+        self._why_gone = GapReason.EVICTED
+
+    def restore(
+        self,
+        *,
+        first: int,
+        last: int,
+        evicted_bytes: int,
+        size: int,
+        durable: dict[str, Durable],
+        why_gone: GapReason = GapReason.EVICTED,
+    ) -> None:
+        """Go on with what was found: events `first` to `last` of `size` bytes, and the readers.
+
+        `why_gone` is the reason why there is nothing before `first`.
+        """
+        self.first, self.last, self.bytes = first, last, size
+        self._evicted_bytes = evicted_bytes
+        self._durable = durable
+        self._why_gone = why_gone
+
+    def begin_series(self, series: bytes) -> None:
+        """Numbers begin anew. Durable readers stay, and have nothing of the new series yet."""
+        self.series = series
+        durable = {name: Durable(0, 0) for name in self._durable}
+        self.restore(first=1, last=0, evicted_bytes=0, size=0, durable=durable)
 
     # Writing -----------------------------------------------------------------------------
 
-    def appended(self, seq: int, size: int) -> None:
-        """Event `seq` was encoded to `size` bytes. Raises before anything has changed."""
+    def check_size(self, size: int) -> None:
+        """Raises `LimitExceeded` for an event that is too large to be kept."""
         if size > EVENT_BYTES:
             raise LimitExceeded("bytes of one event", size=size, limit=EVENT_BYTES)
+
+    def appended(self, seq: int, size: int) -> None:
+        """Event `seq` was encoded to `size` bytes. Raises before anything has changed."""
+        self.check_size(size)
         if seq != self.last + 1:
             raise AssertionError(f"event {seq} after {self.last}: an encoder must not append")
         self.last = seq
@@ -108,6 +181,12 @@ class JournalProtocol:
         self.first = through + 1
         self.bytes -= size
         self._evicted_bytes += size
+        self._why_gone = GapReason.EVICTED
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all events of this series."""
+        return self._evicted_bytes + self.bytes
 
     # Reading -----------------------------------------------------------------------------
 
@@ -122,7 +201,7 @@ class JournalProtocol:
         """What a reader at `after` has missed for good."""
         if after >= self.first - 1:
             return None
-        return Gap(after + 1, self.first - 1, self._bytes_after(after), GapReason.EVICTED)
+        return Gap(after + 1, self.first - 1, self._bytes_after(after), self._why_gone)
 
     def _bytes_after(self, after: int) -> int | None:
         """Bytes evicted after a cursor: known from the beginning and from durable acks."""
@@ -167,7 +246,7 @@ class JournalProtocol:
                     "durable readers", size=len(self._durable) + 1, limit=self._max_readers
                 )
             start = after or 0
-            self._durable[name] = _Durable(start, 0 if start == 0 else None)
+            self._durable[name] = Durable(start, 0 if start == 0 else None)
             return start
         return known.acked if after is None else after
 
@@ -190,6 +269,13 @@ class JournalProtocol:
         durable = self._durable[name]
         if seq > durable.acked:
             durable.acked, durable.offset = seq, offset
+
+    def durable(self) -> Iterator[tuple[str, Durable]]:
+        """Names of durable readers, and their acks."""
+        yield from self._durable.items()
+
+    def ack_of(self, name: str) -> Durable:
+        return self._durable[name]
 
     def forget(self, name: str) -> None:
         """The durable reader `name` will not come back: it holds nothing any more."""

@@ -23,9 +23,12 @@ HOUR = 3600.0  # seconds
 # Journal ---------------------------------------------------------------------------------
 
 EVENT_BYTES = 64 * KIB  # one encoded event; journal: reject
+JOURNAL_BYTES = 256 * MIB  # events kept on disk; journal: shed, a reader behind gets a gap
+JOURNAL_EVENTS = 1_000_000  # events kept; journal: shed, as above
+TAIL_BYTES = 4 * MIB  # the latest events, also in memory; journal: older ones are read from disk
 SEGMENT_BYTES = 8 * MIB  # one file of a log; log: begins another
-MEMORY_JOURNAL_BYTES = 16 * MIB  # events kept; journal: shed, a reader behind gets a gap
-MEMORY_JOURNAL_EVENTS = 100_000  # events kept; journal: shed, as above
+MEMORY_JOURNAL_BYTES = 16 * MIB  # events that the disk will not take; journal: shed, a gap
+MEMORY_JOURNAL_EVENTS = 100_000  # events kept in memory; journal: shed, as above
 READERS = 16  # open readers, and apart from them durable names; journal: reject
 
 # Receipts --------------------------------------------------------------------------------
@@ -35,6 +38,8 @@ RECEIPT_TIME = 24 * HOUR  # how long an ended call is remembered; receipts: shed
 OPEN_CALLS = 256  # calls not ended, or with streams that nobody took yet; dispatch: reject
 ANSWER_BYTES = 64 * KIB  # one answer; dispatch: a larger one is streamed, then `answer_gone`
 MEMORY_ANSWERS_BYTES = 16 * MIB  # stored answers in memory; receipts: shed, `answer_gone`
+ANSWERS_BYTES = 64 * MIB  # stored answers on disk; receipts: shed, `answer_gone`
+RECEIPT_SEGMENT_BYTES = 2 * MIB  # one file of the log of receipts; log: begins another
 NOTE_BYTES = 4 * KIB  # what a command needs to be taken up after a restart; receipts: reject
 
 # Spool -----------------------------------------------------------------------------------

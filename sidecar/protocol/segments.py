@@ -5,14 +5,12 @@ came before it, so that nobody need read older segments to know where this one b
 
     8  magic          2  format         2  zero          16  series
     8  ordinal of the segment, from 1
-    8  `first`: the number of the next record        8  `after`: the latest number before it
-    8  `bytes`: of all records before it             8  `dropped`: of those that were never written
+    8  `first`: the number that comes next        8  `bytes`: of all records before it
     4  CRC32 of all this
 
     frame:   4  CRC32 of the rest   4  length of the payload   1  kind   8  number   payload
 
-A number is the owner's: the journal's are the events' and count on; 0 is "no number". Between
-`after` and `first` lie the numbers that a full disk never saw.
+A number is the owner's: the journal's are the events' and count on; 0 is "no number".
 
 A file may end anywhere inside a frame: the process was killed while it wrote. That is *torn*,
 and nothing is lost that anybody was told of. A frame that does not match its CRC although more
@@ -31,7 +29,7 @@ FORMAT = 1
 MAGIC = b"sidecar\x1a"  # a control character, so that no text file begins so
 PAYLOAD_BYTES = 1 << 20  # of one frame; a length above it is no length
 
-_HEADER = struct.Struct("<8sHH16sQQQQQ")
+_HEADER = struct.Struct("<8sHH16sQQQ")
 _CRC = struct.Struct("<I")
 _HEAD = struct.Struct("<IBQ")
 _FRAME = struct.Struct("<IIBQ")
@@ -55,9 +53,7 @@ class Heading(Record):
     """What the owner of a log knows when a segment begins: see the module's head."""
 
     first: int = 0
-    after: int = 0
     bytes: int = 0
-    dropped: int = 0
 
 
 @record
@@ -91,9 +87,7 @@ def encode_header(header: Header) -> bytes:
         header.series,
         header.ordinal,
         heading.first,
-        heading.after,
         heading.bytes,
-        heading.dropped,
     )
     return packed + _CRC.pack(crc32(packed))
 
@@ -102,13 +96,13 @@ def decode_header(data: bytes) -> Header:
     """Raises `NewerFormat`, or `Damaged` for what is no header."""
     if len(data) < HEADER_BYTES or data[:8] != MAGIC:
         raise Damaged("no header of a segment")
-    _, format, _, series, ordinal, first, after, size, dropped = _HEADER.unpack_from(data)
+    _, format, _, series, ordinal, first, size = _HEADER.unpack_from(data)
     if format > FORMAT:
         raise NewerFormat(format)
     (crc,) = _CRC.unpack_from(data, _HEADER.size)
     if crc32(data[: _HEADER.size]) != crc:
         raise Damaged("the header of a segment does not match its CRC")
-    return Header(series, ordinal, Heading(first, after, size, dropped))
+    return Header(series, ordinal, Heading(first, size))
 
 
 def encode_frame(kind: int, number: int, payload: bytes) -> bytes:

@@ -1,0 +1,56 @@
+"""What the last segment of a journal tells when it is opened."""
+
+from __future__ import annotations
+
+from sidecar.durable.recovery import Recovered
+from sidecar.durable.segment import Segment
+from sidecar.protocol.journal import (
+    Durable,
+    GapReason,
+    JournalProtocol,
+    Kind,
+    decode_gap,
+    decode_reader,
+)
+from sidecar.protocol.segments import Frame, segment_ordinal
+
+
+class Found:
+    """Gathered frame by frame, in a thread."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._bytes = 0  # of the events of the segment
+        self._durable: dict[str, Durable] = {}
+
+    def on_frame(self, _: Segment, frame: Frame) -> None:
+        if frame.kind == Kind.EVENT:
+            self._last = frame.number
+            self._bytes += len(frame.payload)
+        elif frame.kind == Kind.GAP:
+            self._last = frame.number
+            self._bytes += decode_gap(frame.payload, frame.number).bytes or 0
+        elif frame.kind == Kind.READER:
+            name, durable = decode_reader(frame.payload)
+            self._durable[name] = durable
+        elif frame.kind == Kind.FORGET:
+            self._durable.pop(frame.payload.decode(), None)
+
+    def restore(self, protocol: JournalProtocol, recovered: Recovered) -> None:
+        """Go on where the log ends; of a log that begins anew, only the names of readers stay."""
+        if recovered.why_new is not None or not recovered.segments:
+            nothing = {name: Durable(0, 0) for name in self._durable}
+            protocol.restore(first=1, last=0, evicted_bytes=0, size=0, durable=nothing)
+            return
+        oldest, latest = recovered.segments[0], recovered.segments[-1]
+        damaged = [segment_ordinal(name) or 0 for name in recovered.damaged]
+        is_hurt = any(ordinal < oldest.ordinal for ordinal in damaged)
+        evicted = oldest.heading.bytes
+        protocol.restore(
+            first=oldest.heading.first,
+            last=max(self._last, latest.heading.first - 1),
+            evicted_bytes=evicted,
+            size=latest.heading.bytes + self._bytes - evicted,
+            durable=self._durable,
+            why_gone=GapReason.CORRUPT if is_hurt else GapReason.EVICTED,
+        )
