@@ -60,11 +60,19 @@ class Evidence:
 class Conductor:
     """One seed, once."""
 
-    def __init__(self, stage: Stage, faults: list[Fault]) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        faults: list[Fault],
+        *,
+        strikes: type[Strikes] = Strikes,
+        watchdog: float = WATCHDOG,
+    ) -> None:
         self.evidence = Evidence(stage.folder, stage.seed, stage.is_apart)
+        self._watchdog = watchdog
         self._stage = stage
         self._faults = faults
-        self._strikes = Strikes(stage, self._listen_anew)
+        self._strikes = strikes(stage, self._listen_anew)
         self._open: set[str] = set()
         self._counted: dict[str, int] = {}
         self._heard = anyio.Event()
@@ -76,14 +84,14 @@ class Conductor:
     async def run(self) -> Evidence:
         began = time.monotonic()
         with ending(self._stage):
-            with anyio.move_on_after(WATCHDOG) as watchdog:
+            with anyio.move_on_after(self._watchdog) as watchdog:
                 async with AsyncExitStack() as exits:
                     for link in self._stage.links.values():
                         await exits.enter_async_context(link.serve())
                     self._stage.furnish()
                     await self._play()
             if watchdog.cancelled_caught:
-                self._problem(f"hung: not over after {WATCHDOG:g} s")
+                self._problem(f"hung: not over after {self._watchdog:g} s")
         self.evidence.seconds = time.monotonic() - began
         return self.evidence
 
@@ -92,12 +100,13 @@ class Conductor:
             self._group = group
             await self._stage.start_all()
             self._listen_anew()
-            if not await self._reached("attached", 1, START):
+            if await self._reached("attached", 1, START):
+                for fault in self._faults:
+                    await self._bring(fault)
+                await self._reached("done", self._count("done") + TAIL, FINISH)
+                await self._finish()
+            else:
                 self._problem(f"no controller was attached after {START:g} s")
-            for fault in self._faults:
-                await self._bring(fault)
-            await self._reached("done", self._count("done") + TAIL, FINISH)
-            await self._finish()
             group.cancel_scope.cancel()
 
     # faults -------------------------------------------------------------------------------

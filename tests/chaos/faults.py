@@ -39,6 +39,10 @@ class Kind(StrEnum):
     DISK = "disk"  # no space left in the state folder
     TWIN = "twin"  # a second, older sidecar of the run
     INTRUDER = "intruder"  # a second core on the same state folder
+    PARTITION = "partition"  # core's packets vanish; only with namespaces, see `partition`
+
+
+COMMON = [kind for kind in Kind if kind is not Kind.PARTITION]
 
 
 class Unit(StrEnum):

@@ -73,7 +73,7 @@ class _Pair:
 class Link:
     """A listening port that leads to the hub."""
 
-    def __init__(self, name: str, target: int) -> None:
+    def __init__(self, name: str, target: tuple[str, int]) -> None:
         self.name = name
         self.port = 0
         self.passed = {Way.UP: 0, Way.DOWN: 0}  # bytes, in all
@@ -126,7 +126,7 @@ class Link:
             if self.is_down:
                 return
             try:
-                far = await anyio.connect_tcp("127.0.0.1", self._target)
+                far = await anyio.connect_tcp(*self._target)
             except OSError:
                 return
             async with far:
@@ -160,8 +160,10 @@ class Link:
             place = trigger.place(data, starts)
         if trigger is not None and place is not None:
             self._trigger = None
-            await self._send(data[:place], target, way)
-            trigger.strike()
+            try:
+                await self._send(data[:place], target, way)
+            finally:
+                trigger.strike()  # also if that very moment ends the connection
             data = data[place:]
         await self._send(data, target, way)
 

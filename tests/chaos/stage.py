@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,10 @@ class Child:
 class Stage:
     """Where one seed plays. Start what is needed in the order of `start_all`."""
 
+    host = "127.0.0.1"  # at which the hub listens
+    core_prefix: tuple[str, ...] = ()  # the program that starts core in its own place
+    core_settings: Mapping[str, str] = {}
+
     def __init__(self, folder: Path, seed: int, *, is_apart: bool, defect: str = "none") -> None:
         self.folder = folder
         self.seed = seed
@@ -90,7 +94,8 @@ class Stage:
         self._defect = defect
         self._key = secrets.token_urlsafe(32)
         self.hub_port = free_port()
-        self.links = {name: Link(name, self.hub_port) for name in ("core", "controller")}
+        target = (self.host, self.hub_port)
+        self.links = {name: Link(name, target) for name in ("core", "controller")}
 
     def furnish(self) -> None:
         """Folders, the hub's key, files to be read, tokens."""
@@ -104,7 +109,7 @@ class Stage:
 
     @property
     def _endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.hub_port}"
+        return f"http://{self.host}:{self.hub_port}"
 
     def url(self, name: str) -> str:
         """Where a program dials: its link."""
@@ -136,11 +141,12 @@ class Stage:
 
     def start_hub(self) -> None:
         port, key = str(self.hub_port), str(self.folder / "hub.key")
-        self._start("hub", "hub", "--port", port, "--key-file", key, "--faults")
+        where = ("--host", self.host, "--port", port)
+        self._start("hub", "hub", *where, "--key-file", key, "--faults")
 
     def tell_hub(self, fault: str, **body: Any) -> None:
         """Have the hub do it: see `sidecar.hub.faultrest`. Harmless if there is no hub."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.hub_port, timeout=2.0)
+        connection = http.client.HTTPConnection(self.host, self.hub_port, timeout=2.0)
         headers = {"Authorization": f"Bearer {self._key}"}
         with contextlib.suppress(OSError), contextlib.closing(connection):
             connection.request("POST", f"/faults/{fault}", json.dumps(body), headers)
@@ -179,9 +185,12 @@ class Stage:
             "SIDECAR_STATE": str(state),
             "SIDECAR_GENERATION": "2",
             "SIDECAR_DRAIN": str(DRAIN),
+            **self.core_settings,
             **others,
         }
-        return self._start(name, "run", environment=environment, defect=self._defect)
+        return self._start(
+            name, "run", environment=environment, defect=self._defect, prefix=self.core_prefix
+        )
 
     def start_controller(self) -> Child:
         settings = {
@@ -205,6 +214,7 @@ class Stage:
         *arguments: str,
         environment: dict[str, str] | None = None,
         defect: str = "none",
+        prefix: Sequence[str] = (),
         **pipes: Any,
     ) -> Child:
         starts = self.starts.setdefault(name, [])
@@ -212,8 +222,9 @@ class Stage:
         pipes.setdefault("stdin", subprocess.DEVNULL)
         with (self.logs / f"{name}.{len(starts)}.log").open("wb") as log:
             pipes.setdefault("stdout", log)
+            launch = [sys.executable, "-m", "tests.chaos.launch", str(os.getpid()), defect]
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.launch", str(os.getpid()), defect, *arguments],
+                [*prefix, *launch, *arguments],
                 cwd=ROOT,
                 env={**_inherited(), **(environment or {})},
                 stderr=log,
