@@ -15,16 +15,16 @@ import logging
 import random
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
 import anyio.lowlevel
+from anyio.abc import TaskGroup
 
 from sidecar.bell import Bell
+from sidecar.channelstatus import ChannelStatus, status_of
 from sidecar.clock import Clock, SystemClock
-from sidecar.errors import ChannelError, LimitExceeded, NetworkFailure
-from sidecar.protocol import failures
+from sidecar.errors import ChannelError, LimitExceeded
 from sidecar.protocol.channel import ChannelProtocol
 from sidecar.protocol.channel_events import (
     Dial,
@@ -40,9 +40,11 @@ from sidecar.protocol.publish import Outcome, Publish, Settled, Source
 from sidecar.protocol.ratelimit import RateLimit
 from sidecar.protocol.unacked import Room
 from sidecar.protocol.webpubsub.frames import Codec, Message
+from sidecar.reach import NotReached, Reach
+from sidecar.succession import Succession
 from sidecar.timer import Timer
-from sidecar.tokens import Token, TokenProvider, ask, url_for_log
-from sidecar.websocket import Dialer, DialFailed, WebSocket, WebSocketClosed
+from sidecar.tokens import Token, TokenProvider, url_for_log
+from sidecar.websocket import Dialer, WebSocket, WebSocketClosed
 
 __all__ = ["Channel", "ChannelStatus", "Outcome", "Publish", "Receiver", "Source"]
 
@@ -71,28 +73,6 @@ class Receiver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelStatus:
-    """What an operator wants to know. Times: `connected_since` is on the channel's clock,
-    `token_expires_at` in seconds since the epoch, `round_trip` in seconds."""
-
-    state: str
-    reason: str | None  # of the last failure: a `ChannelError.reason`
-    message: str | None  # its sentence
-    connection_id: str | None
-    attempts: int  # since the channel was last open
-    connected_since: float | None
-    token_expires_at: float | None
-    round_trip: float | None
-    recoveries: int
-    reconnects: int
-    messages_in: int
-    messages_out: int
-    bytes_in: int
-    bytes_out: int
-    unacked: int
-
-
 class Channel:
     """Keeps a connection to the hub, for ever, and carries publishes and messages over it.
 
@@ -112,16 +92,23 @@ class Channel:
         timing: Timing | None = None,
         random: Callable[[], float] = random.random,
         ssl_context: ssl.SSLContext | None = None,
+        handover: str = "auto",
     ) -> None:
-        self._provider = provider
         self._source = source
         self._receiver = receiver
         self._clock = clock or SystemClock()
-        self._dialer = Dialer(codec.subprotocol, ssl_context=ssl_context)
+        dialer = Dialer(codec.subprotocol, ssl_context=ssl_context)
+        self._reach = Reach(provider, dialer, self._clock)
         self._protocol = ChannelProtocol(codec, random=random, timing=timing, rate=rate)
+        self._succession = Succession(
+            self._protocol, self._reach, self._clock, mode=handover, react=self._look
+        )
+        self._serving = 0  # which websocket: a count of the protocol's
         self._token: Token | None = None
         self._timer = Timer(self._clock, self._deadline_passed)
         self._link_scope = anyio.CancelScope()
+        self._attempt = anyio.CancelScope()
+        self._goodbyes: TaskGroup
         self._wake = asyncio.Event()
         self._source_is_empty = False
         self._progress = Bell()
@@ -130,14 +117,15 @@ class Channel:
         """Keep the channel up until cancelled; then say goodbye to the hub, within a second."""
         self._protocol.start(now=self._clock.now())
         try:
-            while True:
-                action = await self._next_action()
-                websocket = await self._reach(action)
-                if websocket is not None:
-                    await self._serve(websocket)
+            async with anyio.create_task_group() as self._goodbyes:
+                while True:
+                    websocket = await self._open(await self._next_action())
+                    while websocket is not None:
+                        websocket = await self._serve(websocket)
         finally:
             self._protocol.close(now=self._clock.now())
             self._pass_on()
+            self._abandon_successor()
 
     def wake(self) -> None:
         """The source has something. Cheap, and harmless when it has not."""
@@ -145,8 +133,13 @@ class Channel:
         self._wake.set()
 
     def hand_over(self) -> None:
-        """There is another token, which is to be used at once, whatever the channel does now."""
-        self._protocol.token_changed(now=self._clock.now())
+        """There is another token, which is to be used at once: while open, by a handover."""
+        if self._protocol.is_open:
+            self._succession.want()
+            return
+        self._protocol.redial(now=self._clock.now())
+        self._attempt.cancel()
+        self._link_scope.cancel()
 
     @property
     def chunk(self) -> int:
@@ -155,25 +148,7 @@ class Channel:
 
     def status(self) -> ChannelStatus:
         """How the channel is doing right now."""
-        protocol, counters = self._protocol, self._protocol.counters
-        failure = protocol.failure
-        return ChannelStatus(
-            state=str(protocol.state),
-            reason=None if failure is None else failure.reason,
-            message=None if failure is None else str(failure),
-            connection_id=protocol.connection_id,
-            attempts=protocol.attempts,
-            connected_since=protocol.connected_since,
-            token_expires_at=None if self._token is None else self._token.expires_at,
-            round_trip=counters.round_trip,
-            recoveries=counters.recoveries,
-            reconnects=max(0, counters.connections - 1),
-            messages_in=counters.messages_in,
-            messages_out=counters.messages_out,
-            bytes_in=counters.bytes_in,
-            bytes_out=counters.bytes_out,
-            unacked=protocol.unacked,
-        )
+        return status_of(self._protocol, self._token)
 
     async def flushed(self) -> None:
         """Return once the source is empty and the hub has acknowledged all that came from it."""
@@ -200,79 +175,91 @@ class Channel:
     async def _wait(self) -> None:
         """Until the next try is due, or there is another token to dial with."""
         deadline = self._protocol.next_deadline()
-        assert deadline is not None, "without a link and an action, a try is scheduled"
-        with anyio.move_on_after(min(max(0.0, deadline - self._clock.now()), LOOK_AGAIN)):
+        left = LOOK_AGAIN if deadline is None else max(0.0, deadline - self._clock.now())
+        with anyio.move_on_after(min(left, LOOK_AGAIN)) as self._attempt:
             if self._protocol.state is State.WAITING:
-                await self._token_changed()
+                await self._reach.changed()
                 self._protocol.token_changed(now=self._clock.now())
             else:
                 await anyio.sleep_forever()
 
-    async def _token_changed(self) -> None:
+    async def _open(self, action: Dial | Recover) -> WebSocket | None:
+        """Do what the protocol wants done, and tell it how that ended."""
+        websocket = None
         try:
-            await self._provider.changed()
-        except Exception:  # somebody else's code; without it, the back-off just runs its time
-            _log.exception("the token provider failed to wait for a change")
-            await anyio.sleep_forever()
+            with anyio.CancelScope() as self._attempt:
+                websocket = await self._carry_out(action)
+        except NotReached as failed:
+            now = self._clock.now()
+            self._protocol.connection_refused(failed.error, now=now, status=failed.status)
+            return None
+        if self._attempt.cancel_called:  # another token goes before what it brought
+            if websocket is not None:
+                websocket.abort()
+            return None
+        assert websocket is not None
+        self._protocol.connection_opened(now=self._clock.now(), limited=websocket.is_remote)
+        return websocket
 
-    async def _reach(self, action: Dial | Recover) -> WebSocket | None:
-        """Dial, and tell the protocol how that ended."""
-        status = None
-        try:
-            if isinstance(action, Dial):
-                websocket = await self._dial(action)
-            else:
-                websocket = await self._recover(action)
-        except DialFailed as failed:
-            error, status = self._error_of(failed), failed.status
-        except ChannelError as refusal:
-            error = refusal
-        else:
-            self._protocol.connection_opened(now=self._clock.now(), limited=websocket.is_remote)
-            return websocket
-        self._protocol.connection_refused(error, now=self._clock.now(), status=status)
-        return None
+    async def _carry_out(self, action: Dial | Recover) -> WebSocket:
+        if isinstance(action, Recover):
+            assert self._token is not None, "there was a connection, so there was a token"
+            return await self._reach.recover(self._token, action)
+        self._note_token(await self._reach.token())
+        assert self._token is not None
+        return await self._reach.dial(self._token, timeout=action.timeout)
 
-    async def _dial(self, action: Dial) -> WebSocket:
-        self._token = await ask(self._provider)
-        return await self._dialer.dial(self._token, timeout=action.timeout)
-
-    async def _recover(self, action: Recover) -> WebSocket:
-        assert self._token is not None, "there was a connection, so there was a token"
-        return await self._dialer.recover(
-            self._token.url,
-            action.connection_id,
-            action.reconnection_token,
-            timeout=action.timeout,
-        )
-
-    def _error_of(self, failed: DialFailed) -> ChannelError:
-        if failed.status is None:
-            return NetworkFailure(str(failed))
-        expires_at = None if self._token is None else self._token.expires_at
-        return failures.from_status(failed.status, expires_at=expires_at, wall=self._clock.wall())
+    def _note_token(self, token: Token | None) -> None:
+        self._token = token
+        self._protocol.token_lapses_at = None if token is None else token.lapses_at
 
     # One websocket ------------------------------------------------------------------------
 
-    async def _serve(self, websocket: WebSocket) -> None:
-        """Read and write until the protocol has no more use for this websocket."""
+    async def _serve(self, websocket: WebSocket) -> WebSocket | None:
+        """Read and write until the protocol has no more use for this websocket. The one that has
+        taken over, if one has."""
+        self._serving = self._protocol.websocket
+        assert self._token is not None
         try:
             async with anyio.create_task_group() as tasks:
                 self._link_scope = tasks.cancel_scope
                 tasks.start_soon(self._write, websocket)
+                tasks.start_soon(self._succession.run, self._token)
                 self._react()
                 await self._read(websocket)
                 tasks.cancel_scope.cancel()
         finally:
             self._timer.cancel()
-            if self._protocol.is_linked:  # we are being cancelled, the link is fine
-                with anyio.move_on_after(CLOSE_TIME, shield=True):
-                    await websocket.close()
+            await self._part(websocket)
+        return self._successor()
+
+    def _is_served(self) -> bool:
+        """Whether the websocket that is served is still the one that the protocol means."""
+        return self._protocol.is_linked and self._protocol.websocket == self._serving
+
+    async def _part(self, websocket: WebSocket) -> None:
+        """Unless the connection may be recovered, say goodbye: the hub then forgets it."""
+        if self._protocol.websocket != self._serving:
+            self._goodbyes.start_soon(_say_goodbye, websocket)  # its successor need not wait
+        elif self._protocol.is_linked:  # we are being cancelled, the link is fine
+            await _say_goodbye(websocket)
+        else:
+            websocket.abort()
+
+    def _successor(self) -> WebSocket | None:
+        if self._protocol.is_linked:
+            return self._succession.take()
+        self._abandon_successor()
+        return None
+
+    def _abandon_successor(self) -> None:
+        websocket = self._succession.take()
+        if websocket is not None:
             websocket.abort()
 
     async def _read(self, websocket: WebSocket) -> None:
         count = 0
-        while self._protocol.is_linked:
+        while self._is_served():
             try:
                 data = await websocket.receive()
             except WebSocketClosed as closed:
@@ -303,7 +290,7 @@ class Channel:
 
     async def _write_what_is_ready(self, websocket: WebSocket) -> None:
         messages = size = 0
-        while (message := self._next_message()) is not None:
+        while self._is_served() and (message := self._next_message()) is not None:
             await websocket.send(message)
             messages, size = messages + 1, size + len(message)
             if messages >= YIELD_MESSAGES or size >= YIELD_BYTES:
@@ -336,14 +323,19 @@ class Channel:
 
     def _deadline_passed(self) -> None:
         self._protocol.handle_deadline(now=self._clock.now())
+        self._look()
+
+    def _look(self) -> None:
         self._react()
         self._wake.set()  # to send again, or more than before
 
     def _react(self) -> None:
         """After each report to the protocol: pass on, look at the link, set the timer."""
+        if self._protocol.websocket != self._serving:
+            self._note_token(self._succession.token)
         if self._pass_on() or self._protocol.has_control:
             self._wake.set()
-        if self._protocol.is_linked:
+        if self._is_served():
             self._timer.set(self._protocol.next_deadline())
         else:
             self._link_scope.cancel()
@@ -369,6 +361,8 @@ class Channel:
                 self._guard(settled, outcome)
             case Opened(fresh):
                 self._log_opened(fresh)
+                if fresh and self._token is not None:
+                    self._guard(self._reach.used, self._token)
                 self._guard(self._receiver.channel_opened, fresh=fresh, now=now)
             case Down(error):
                 self._log_down(error)
@@ -390,3 +384,9 @@ class Channel:
             callback(*args, **kwargs)
         except Exception:
             _log.exception("the channel told %r, which failed", callback)
+
+
+async def _say_goodbye(websocket: WebSocket) -> None:
+    with anyio.move_on_after(CLOSE_TIME, shield=True):
+        await websocket.close()
+    websocket.abort()

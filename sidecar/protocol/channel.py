@@ -23,28 +23,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sidecar.errors import ChannelError, NetworkFailure, NoToken, ProtocolError, TokenRefused
+from sidecar.errors import ChannelError, NetworkFailure, ProtocolError
 from sidecar.protocol import failures
-from sidecar.protocol.backoff import Backoff
+from sidecar.protocol.backoff import Backoffs
+from sidecar.protocol.carrying import Carrying
 from sidecar.protocol.channel_events import (
     Action,
     Dial,
     Down,
-    Event,
     Opened,
     Received,
     Recover,
     State,
     Timing,
 )
-from sidecar.protocol.connection import Connection, Counters, Link
-from sidecar.protocol.publish import Publish
+from sidecar.protocol.connection import Connection, Link
+from sidecar.protocol.handover import Successor, is_around_expiry
 from sidecar.protocol.ratelimit import RateLimit, TokenBucket
-from sidecar.protocol.unacked import Room
 from sidecar.protocol.webpubsub.frames import Ack, Codec, Connected, Disconnected, Message, Pong
 
 
-class ChannelProtocol:
+class ChannelProtocol(Carrying):
     """The life of a channel over a series of connections.
 
     `random` gives numbers from 0.0 to 1.0. `rate` bounds what is published on links that are
@@ -59,104 +58,40 @@ class ChannelProtocol:
         timing: Timing | None = None,
         rate: RateLimit | None = None,
     ) -> None:
-        self._codec = codec
+        super().__init__(codec)
         self._timing = timing or Timing()
         self._rate = rate
         self._bucket: TokenBucket | None = None
         self._state = State.STOPPED
-        self._connection = Connection(codec)
-        self._link: Link | None = None
-        first, longest = self._timing.backoff_first, self._timing.backoff_longest
-        self._recovery_backoff = Backoff(random, first=first, longest=longest)
-        self._dial_backoff = Backoff(random, first=first, longest=longest)
-        first, longest = self._timing.refused_first, self._timing.refused_longest
-        self._refused_backoff = Backoff(random, first=first, longest=longest)
+        self._successor: Successor | None = None
+        self._backoffs = Backoffs(random, self._timing)
         self._try_at: float | None = None
         self._recover_until = 0.0
         self._told: str | None = None
-        self._events: list[Event] = []
         self._actions: list[Action] = []
         self.attempts = 0  # since the channel was last open
+        self.websocket = 0  # counts those that have carried the channel
+        self.token_lapses_at: float | None = None  # of the token that was dialled with last
+        self.ends_at_expiry = False  # a hub was seen to end a connection when its token lapsed
         self.failure: ChannelError | None = None  # the last one
-        self.counters = Counters()
 
     @property
     def state(self) -> State:
         return self._state
 
     @property
+    def is_open(self) -> bool:
+        return self._state is State.OPEN
+
+    @property
     def is_linked(self) -> bool:
         """Whether the websocket that was reported open is still of use."""
         return self._link is not None
-
-    @property
-    def connection_id(self) -> str | None:
-        return self._connection.id
-
-    @property
-    def connected_since(self) -> float | None:
-        """When the service first said `connected`; recoveries do not count."""
-        return self._connection.since
-
-    @property
-    def unacked(self) -> int:
-        """Publishes that are not settled."""
-        return len(self._connection.unacked)
-
-    @property
-    def chunk(self) -> int:
-        """Bytes that the path to the hub carries in about 10 ms, between 8 and 256 KiB."""
-        return self._connection.unacked.flow.chunk
-
-    def events(self) -> list[Event]:
-        """What happened since the last call."""
-        events, self._events = self._events, []
-        return events
 
     def actions(self) -> list[Action]:
         """What is to be done: at most one, and none while one is being done."""
         actions, self._actions = self._actions, []
         return actions
-
-    # What is sent -------------------------------------------------------------------------
-
-    @property
-    def has_control(self) -> bool:
-        """Whether an ack or a ping is due."""
-        return self._link is not None and self._link.has_control(self._connection)
-
-    def next_control(self) -> bytes | str | None:
-        """The next ack or ping that is due; they go before everything else."""
-        frame = None if self._link is None else self._link.control(self._connection)
-        if frame is None:
-            return None
-        message = self._codec.encode_upstream(frame)
-        self.counters.sent(message)
-        return message
-
-    def room(self, *, now: float) -> Room:
-        """What `publish` may be given now."""
-        if self._state is not State.OPEN or self._link is None:
-            return Room.NONE
-        room = self._connection.unacked.room
-        return Room.URGENT if room is Room.ANY and self._link.is_over_rate(now=now) else room
-
-    def publish(self, publish: Publish, *, now: float) -> bytes | str:
-        """The message to send; it is kept until it is settled. Raises `LimitExceeded`, before
-        anything happened, for one that is larger than the service takes."""
-        assert self._state is State.OPEN, self._state
-        message = self._connection.unacked.add(publish, now=now)
-        self._count(message, now)
-        return message
-
-    def next_resend(self, *, now: float) -> bytes | str | None:
-        """The next publish that is to be sent again; the caller sends what is urgent first."""
-        if self._state is not State.OPEN:
-            return None
-        message = self._connection.unacked.next_resend(now=now)
-        if message is not None:
-            self._count(message, now)
-        return message
 
     # What happened ------------------------------------------------------------------------
 
@@ -168,10 +103,8 @@ class ChannelProtocol:
     def connection_opened(self, *, now: float, limited: bool = False) -> None:
         """The websocket that an action asked for is open. `limited`: the rate applies to it."""
         assert self._state in (State.CONNECTING, State.RECOVERING), self._state
-        if self._bucket is None and self._rate is not None:
-            self._bucket = TokenBucket(self._rate, now=now)
-        bucket = self._bucket if limited else None
-        self._link = Link(self._timing, bucket=bucket, now=now)
+        self.websocket += 1
+        self._link = self._new_link(limited, now)
         if self._state is State.RECOVERING:
             self._link.liveness.ask(now=now)
 
@@ -197,8 +130,11 @@ class ChannelProtocol:
                 self._receive_ack(frame, now)
             case Pong():
                 self.counters.measured(self._link.liveness.receive_pong(now=now))
+                if self._successor is not None:
+                    self._successor.receive_old_pong()
             case Disconnected():
                 self._link.farewell = frame.reason
+        self._try_switch(now)
 
     def connection_unreadable(self, reason: str, *, now: float) -> None:
         """What came is no frame. What it held is lost, and a recovery would only bring it again:
@@ -213,6 +149,10 @@ class ChannelProtocol:
         if self._link is None:
             return
         error = failures.from_close(close_code, reason, self._link.farewell)
+        if close_code is not None and self.token_lapses_at is not None:
+            self.ends_at_expiry |= is_around_expiry(now - self.token_lapses_at)
+        if self._switched_instead(now):
+            return
         if close_code in failures.UNRECOVERABLE:
             self._start_over(error, now)
         else:
@@ -232,23 +172,92 @@ class ChannelProtocol:
     def token_changed(self, *, now: float) -> None:
         """There may be another token: whoever waits to dial, dials."""
         if self._state is State.WAITING:
-            self._reset_backoffs()
+            self._backoffs.reset()
             self._dial()
+
+    def redial(self, *, now: float) -> None:
+        """Give up what is being tried, and dial with another token. Not while open: hand over."""
+        if self._state in (State.CONNECTING, State.RECOVERING, State.WAITING):
+            self._link = None
+            self._actions.clear()
+            self._end_connection()
+            self._backoffs.reset()
+            self._dial()
+
+    # A successor, while the channel is open: see `protocol.handover` -------------------------
+
+    @property
+    def is_handing_over(self) -> bool:
+        """Whether the old connection is only waited for."""
+        return self._successor is not None and self._successor.is_open
+
+    def successor_opened(self, *, now: float, limited: bool = False) -> None:
+        """The websocket of a successor is open."""
+        self._successor = Successor(self._codec, self._new_link(limited, now))
+
+    def receive_from_successor(self, data: bytes | str, *, now: float) -> None:
+        """One websocket message of the successor. Raises `ProtocolError`: it is of no use."""
+        if self._successor is not None and self._link is not None:
+            self.counters.received(data)
+            frame = self._codec.decode_downstream(data)
+            self._successor.receive(frame, len(data), old=self._link, now=now)
+            self._try_switch(now)
+
+    def successor_lost(self, error: ChannelError, *, now: float) -> float:
+        """There is none: it was refused, or lost before it could take over. Seconds until a
+        further try; the old connection goes on."""
+        self.failure, self._successor = error, None
+        return self._backoffs.handover.next()
+
+    def _try_switch(self, now: float) -> None:
+        successor = self._successor
+        if successor is not None and successor.has_waited and not self.unacked:
+            self._switch(successor, now)
+
+    def _switch(self, successor: Successor, now: float) -> None:
+        self._end_connection()
+        self._successor = None
+        self._link, self._connection = successor.link, successor.connection
+        self.websocket += 1
+        self.counters.connections += 1
+        self.counters.handovers += 1
+        self._backoffs.handover.reset()
+        self._events.append(Opened(fresh=True))
+        self._events += [Received(message) for message in successor.held]
+
+    def _switched_instead(self, now: float) -> bool:
+        """The old link is gone. Whether a successor stands ready; a half-open one is given up."""
+        successor, self._successor = self._successor, None
+        if successor is None or not successor.is_open or self._state is not State.OPEN:
+            return False
+        self._switch(successor, now)
+        return True
+
+    # The end ------------------------------------------------------------------------------
 
     def close(self, *, now: float) -> None:
         """The end. What is unacknowledged is handed back."""
-        self._link = None
+        self._link = self._successor = None
         self._actions.clear()
         self._end_connection()
         self._enter(State.CLOSED)
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` wants to be called if nothing happens before."""
-        return self._try_at if self._link is None else self._link.next_deadline(self._connection)
+        if self._link is None:
+            return self._try_at
+        deadline = self._link.next_deadline(self._connection)
+        return (
+            deadline if self._successor is None else min(deadline, self._successor.next_deadline())
+        )
 
     def handle_deadline(self, *, now: float) -> None:
         """Time has passed. Harmless when called early."""
         if self._link is not None:
+            successor = self._successor
+            if successor is not None and now >= successor.next_deadline():
+                self._switch(successor, now)
+                return
             fault = self._link.handle_deadline(self._connection, now=now)
             if fault is not None:
                 self._drop(NetworkFailure(fault), now)
@@ -293,6 +302,8 @@ class ChannelProtocol:
 
     def _drop(self, error: ChannelError, now: float) -> None:
         """The link is gone; the service may still know the connection."""
+        if self._switched_instead(now):
+            return
         if self._connection.reconnection_token is None:
             self._start_over(error, now)
             return
@@ -319,33 +330,35 @@ class ChannelProtocol:
 
     def _schedule_recovery(self, now: float) -> None:
         # The window counts from the drop: failed attempts do not stretch the service's memory.
-        self._try_at = min(now + self._recovery_backoff.next(), self._recover_until)
+        self._try_at = min(now + self._backoffs.recovery.next(), self._recover_until)
 
     def _start_over(self, error: ChannelError, now: float) -> None:
         """Nothing of this connection can be had again: wait, then dial a new one."""
+        if self._switched_instead(now):
+            return
         self._end_link(now)
         self._tell(error)
         self._end_connection()
-        is_refused = isinstance(error, TokenRefused | NoToken)
-        backoff = self._refused_backoff if is_refused else self._dial_backoff
+        delay = self._backoffs.before_dial(error)
         self._enter(State.WAITING)
-        self._try_at = now + backoff.next()
+        self._try_at = None if delay is None else now + delay
 
     def _end_link(self, now: float) -> bool:
         """Whether there was a link, and it held long enough to forget earlier failures."""
         link, self._link = self._link, None
         if link is None or now - link.opened_at < self._timing.stable_after:
             return False
-        self._reset_backoffs()
+        self._backoffs.reset()
         return True
+
+    def _new_link(self, limited: bool, now: float) -> Link:
+        if self._bucket is None and self._rate is not None:
+            self._bucket = TokenBucket(self._rate, now=now)
+        return Link(self._timing, bucket=self._bucket if limited else None, now=now)
 
     def _end_connection(self) -> None:
         self._events += self._connection.unacked.abandon()
         self._connection = Connection(self._codec)
-
-    def _reset_backoffs(self) -> None:
-        for backoff in (self._recovery_backoff, self._dial_backoff, self._refused_backoff):
-            backoff.reset()
 
     # Details ------------------------------------------------------------------------------
 
@@ -354,20 +367,3 @@ class ChannelProtocol:
         if self._told != error.reason:
             self._told = error.reason
             self._events.append(Down(error))
-
-    def _receive_data(self, frame: Message, size: int, now: float) -> None:
-        number = frame.sequence_id  # None on a plain subprotocol, which numbers nothing
-        if number is None or self._connection.sequence.receive(number, size, now=now):
-            self._events.append(Received(frame))
-
-    def _receive_ack(self, frame: Ack, now: float) -> None:
-        unacked = self._connection.unacked
-        self.counters.measured(unacked.round_trip(frame, now=now))
-        settled = unacked.receive_ack(frame, now=now)
-        if settled is not None:
-            self._events.append(settled)
-
-    def _count(self, message: bytes | str, now: float) -> None:
-        self.counters.sent(message)
-        if self._link is not None and self._link.bucket is not None:
-            self._link.bucket.take(len(message), now=now)

@@ -33,7 +33,7 @@ class Timing(Record):
     backoff_first: float = 0.25
     backoff_longest: float = 5.0
     refused_first: float = 1.0  # a refused token seldom becomes good by itself
-    refused_longest: float = 30.0
+    refused_longest: float = 60.0
 
 
 # Actions: what the shell does ------------------------------------------------------------

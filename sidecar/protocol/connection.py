@@ -101,6 +101,7 @@ class Counters:
     bytes_out: int = 0
     connections: int = 0
     recoveries: int = 0
+    handovers: int = 0  # of the connections
     round_trip: float | None = None  # seconds, smoothed as in RFC 6298
 
     def received(self, message: bytes | str) -> None:

@@ -18,10 +18,12 @@ _TOKEN_STATUSES = frozenset({400, 401, 403})  # 400: a claim of the token is mal
 _PASSING_STATUSES = frozenset({408, 425, 429})  # 4xx, yet worth the same try again
 
 
-def from_status(status: int, *, expires_at: float | None, wall: float) -> ChannelError:
-    """The hub, or a proxy before it, answered the dial with an HTTP status instead of 101."""
-    if status == 401 and expires_at is not None and expires_at <= wall:
-        return TokenExpired(f"HTTP 401: the token expired {wall - expires_at:.0f} s ago")
+def from_status(status: int, *, left: float | None) -> ChannelError:
+    """The hub, or a proxy before it, answered the dial with an HTTP status instead of 101.
+
+    `left`: seconds until the token lapses, below 0 after that; None if it does not say."""
+    if status == 401 and left is not None and left <= 0:
+        return TokenExpired(f"HTTP 401: the token expired {-left:.0f} s ago")
     if status in _TOKEN_STATUSES:
         return TokenRefused(f"HTTP {status}: the hub does not accept this token, or what it claims")
     return NetworkFailure(f"HTTP {status} from the hub, or from a proxy before it")

@@ -27,6 +27,11 @@ class Liveness:
         self.ping_is_due = False
         self.is_dead = False
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a pong is still to come."""
+        return self._asked_at is not None
+
     def receive_frame(self, *, now: float) -> None:
         self._heard_at = now
         self._waiting_since = None

@@ -7,12 +7,12 @@ from sidecar.protocol.failures import ends_recovery, from_close, from_status
 
 
 @pytest.mark.parametrize(
-    "status, expires_at, kind",
+    "status, left, kind",
     [
-        pytest.param(401, 999.0, TokenExpired, id="401 and the token is past its time"),
-        pytest.param(401, 1001.0, TokenRefused, id="401 though the token is good for a second"),
+        pytest.param(401, -1.0, TokenExpired, id="401 and the token is past its time"),
+        pytest.param(401, 1.0, TokenRefused, id="401 though the token is good for a second"),
         pytest.param(401, None, TokenRefused, id="401 and nobody knows when it expires"),
-        pytest.param(403, 999.0, TokenRefused, id="403 is no matter of time"),
+        pytest.param(403, -1.0, TokenRefused, id="403 is no matter of time"),
         pytest.param(400, None, TokenRefused, id="a malformed claim"),
         pytest.param(404, None, NetworkFailure, id="no such hub, or an ingress without one"),
         pytest.param(407, None, NetworkFailure, id="a proxy wants a password"),
@@ -21,9 +21,9 @@ from sidecar.protocol.failures import ends_recovery, from_close, from_status
     ],
 )
 def test_statuses_are_told_apart(
-    status: int, expires_at: float | None, kind: type[ChannelError]
+    status: int, left: float | None, kind: type[ChannelError]
 ) -> None:
-    error = from_status(status, expires_at=expires_at, wall=1000.0)
+    error = from_status(status, left=left)
     assert type(error) is kind
     assert str(status) in str(error)
 
