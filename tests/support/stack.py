@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from sidecar.hands.local.hands import LocalHands
 from sidecar.hub import Hub, HubSettings, serve
 from sidecar.parts import Parts
 from sidecar.protocol.names import Scope, controller_grant, sidecar_grant
-from sidecar.settings import Settings
+from sidecar.settings import Settings, variable
 
 RUN = "demo"
 PATIENCE = 10.0  # seconds until a test that waits for something has failed
@@ -45,13 +46,21 @@ async def until(condition: Callable[[], bool]) -> None:
 class Stack:
     """Made by `open_stack`."""
 
-    def __init__(self, hub: Hub, folder: Path, group: TaskGroup, exits: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        folder: Path,
+        group: TaskGroup,
+        exits: AsyncExitStack,
+        states: AsyncExitStack,
+    ) -> None:
         self.hub = hub
         self.workspace = folder / "workspace"
         self.sidecars: list[Parts] = []
         self._folder = folder
         self._group = group
         self._exits = exits
+        self._states = states  # closed when all tasks have ended
 
     @property
     def sidecar(self) -> Parts:
@@ -88,7 +97,7 @@ class Stack:
         folder.mkdir(mode=0o700)
         hands = await self._exits.enter_async_context(LocalHands.open_root(settings.workspace))
         parts = runtime.assemble(settings, folder, clock or SystemClock())
-        receipts = await serving.open_state(parts)
+        receipts = await serving.open_state(parts, self._states)
         serving.complete(parts, hands, receipts)
         if hold_time is not None:
             parts.means.processes.hold_time = hold_time
@@ -136,19 +145,24 @@ class Stack:
         """`sidecar run` as a program."""
         settings = self.settings(**options)
         self.sidecars.append(None)  # type: ignore[arg-type]  # nothing of it can be looked into
-        return self.start_child(
-            "-m",
-            "sidecar",
-            "run",
-            prefix=prefix,
-            SIDECAR_RUN=settings.run,
-            SIDECAR_HUB=settings.hub,
-            SIDECAR_TOKEN=settings.token,
-            SIDECAR_WORKSPACE=settings.workspace,
-            SIDECAR_STATE=settings.state,
-            SIDECAR_HANDS=settings.hands,
-            SIDECAR_DRAIN=str(settings.drain),
-        )
+        environ = {
+            variable(item.name): str(value)
+            for item in fields(settings)
+            if (value := getattr(settings, item.name)) != item.default
+        }
+        return self.start_child("-m", "sidecar", "run", prefix=prefix, **environ)
+
+    def endpoint(self, *, run: str = RUN) -> dict[str, str]:
+        """Settings of a sidecar that gets its tokens at the hub's platform endpoint."""
+        first = self._folder / f"first-run-token-{len(self.sidecars)}"
+        first.touch(mode=0o600)
+        first.write_text(self.hub.mint_run_token(run))
+        return {
+            "hub": "",
+            "token": "",
+            "endpoint": self.hub.address.endpoint,
+            "run_token_file": str(first),
+        }
 
     async def start_hands_process(
         self, path: Path, *, prefix: Sequence[str] = (), program: Sequence[str] = HANDS
@@ -182,9 +196,9 @@ async def open_stack(
     """A hub and its sidecars; everything ends with the block."""
     hub = hub or Hub(HubSettings())
     failure: Exception | None = None
-    async with serve(hub), anyio.create_task_group() as group:
+    async with serve(hub), AsyncExitStack() as states, anyio.create_task_group() as group:
         async with AsyncExitStack() as exits:
-            stack = Stack(hub, folder, group, exits)
+            stack = Stack(hub, folder, group, exits, states)
             try:
                 for _ in range(sidecars):
                     await stack.start_sidecar(**options)
