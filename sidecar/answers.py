@@ -79,6 +79,7 @@ class Answers:
         match outcome:
             case FenceOutcome.FENCED:
                 self.refuse(id, calls.fenced(id), origin)
+                await self._receipts[origin.scope].tidy()
             case FenceOutcome.EXPIRED:
                 self.refuse(id, calls.expired(id), origin)
             case _:

@@ -103,6 +103,7 @@ class CallRunner:
             error = calls.cancelled(call.context.id, started=call.started)
             result = calls.failure(call.context.id, error)
         await self._end(call, result)
+        await self._receipts[call.context.scope].tidy()
         for sender in list(call.context.senders.values()):
             await sender.finished()
 
@@ -157,14 +158,13 @@ class CallRunner:
         id, receipts = context.id, self._receipts[context.scope]
         if context.scope is Scope.WATCH and await self._receipts[Scope.FULL].get(id) is not None:
             raise calls.not_yours(id)
-        if self.refusal is not None and _would_run(await receipts.get(id)):
-            raise self.refusal
-        wall = self._means.clock.wall()
+        if (self.refusal or receipts.refusal) and _would_run(await receipts.get(id)):
+            await self._refuse(call, receipts)
         outcome = await receipts.begin(
             id,
             call.digest,
-            now_wall=wall,
-            terms=Terms(context.command, wall, context.deadline, context.credit),
+            now_wall=self._means.clock.wall(),
+            terms=self._terms(call),
             on_written=partial(self._on_written, call),
         )
         match outcome:
@@ -185,8 +185,26 @@ class CallRunner:
             case Fenced():
                 raise calls.fenced(id)
 
+    async def _refuse(self, call: OpenCall, receipts: Receipts) -> None:
+        """Before there is a receipt, so that the same id may come again."""
+        if self.refusal is not None:
+            raise self.refusal
+        bound = await self._find(call.context.command, call.origin)
+        if receipts.refusal is not None and bound.effect is not Effect.READ:
+            raise receipts.refusal
+
+    def _terms(self, call: OpenCall) -> Terms:
+        context, wall = call.context, self._means.clock.wall()
+        deadline, deadline_wall = context.deadline, None
+        if deadline is not None:
+            deadline_wall = wall + deadline - self._means.clock.now()
+        return Terms(
+            context.command, wall, deadline, deadline_wall, context.credit, context.traceparent
+        )
+
     async def _find(self, command: str, origin: Origin) -> Bound:
-        await self._installed.wait()
+        if self._commands is None:  # an event that is set costs a turn of the loop all the same
+            await self._installed.wait()
         assert self._commands is not None
         bound = self._commands.get(command)
         if bound is None:

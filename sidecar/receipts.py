@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from sidecar.errors import CallError
 from sidecar.protocol.limits import (
     MEMORY_ANSWERS_BYTES,
     OPEN_CALLS,
@@ -36,6 +37,11 @@ class Receipts(Protocol):
     @property
     def durable(self) -> bool:
         """Whether receipts outlive this process."""
+        ...
+
+    @property
+    def refusal(self) -> CallError | None:
+        """Why no call that has effects may be begun; None: it may."""
         ...
 
     @property
@@ -85,11 +91,16 @@ class Receipts(Protocol):
         """The calls that had started, and not ended, when these receipts were opened."""
         ...
 
+    async def tidy(self) -> None:
+        """Work that is due from time to time, for which nobody should have to wait."""
+        ...
+
 
 class MemoryReceipts:
     """Receipts that end with the process."""
 
     durable = False
+    refusal = None
 
     def __init__(
         self,
@@ -138,6 +149,9 @@ class MemoryReceipts:
 
     def left_open(self) -> list[Receipt]:
         return []
+
+    async def tidy(self) -> None:
+        """There is nothing."""
 
 
 def by_scope(receipts: Receipts) -> Mapping[Scope, Receipts]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sidecar.errors import CallError, Code, LimitExceeded
+from sidecar.protocol import limits
 from sidecar.protocol.envelope import Attach, Attached, Hello
 from sidecar.protocol.limits import ATTACHMENT_SILENCE, ATTACHMENTS, READERS, WATCH_PART
 from sidecar.protocol.names import Scope, Subject
@@ -24,6 +25,13 @@ from sidecar.protocol.window import SLACK, ReceiveWindow, SendWindow, share
 
 VERSION = 1
 DURABLE_RECEIPTS = "durable-receipts"  # feature: receipts outlive the process
+LIMITS = {
+    "calls": limits.OPEN_CALLS,
+    "streams": limits.STREAMS,
+    "credit": limits.STREAM_CREDIT,
+    "event": limits.EVENT_BYTES,
+    "answer": limits.ANSWER_BYTES,
+}
 
 
 @record

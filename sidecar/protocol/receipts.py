@@ -61,7 +61,8 @@ class Terms:
 
     command: str
     begun: float  # when it was accepted, on the calendar
-    deadline: float | None = None  # on the sidecar's clock
+    deadline: float | None = None  # on the sidecar's clock, which begins anew with the machine
+    deadline_wall: float | None = None  # the same on the calendar
     credit: int = 0  # for each stream that it sends
     traceparent: str | None = None
 
@@ -150,6 +151,11 @@ class ReceiptsProtocol:
         self._by_age: list[tuple[float, bytes]] = []  # a heap of the same: expires at, id
         self._answers: OrderedDict[bytes, int] = OrderedDict()  # sizes; the oldest answer first
         self._answers_bytes = 0
+
+    @property
+    def answers_bytes(self) -> int:
+        """Of all answers that are kept."""
+        return self._answers_bytes
 
     def __len__(self) -> int:
         return len(self._receipts)
