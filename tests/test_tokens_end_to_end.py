@@ -84,7 +84,7 @@ async def test_a_sidecar_that_is_killed_counts_as_another_start(tmp_path: Path) 
         await anyio.to_thread.run_sync(first.wait)
         stack.start_sidecar_process(**options)
         assert (await run.info())["generation"] == 2
-        assert state_of(stack)["generation"] == 2
+        await until(lambda: state_of(stack)["generation"] == 2)
 
 
 async def test_the_end_of_a_run_ends_its_sidecar(tmp_path: Path) -> None:
