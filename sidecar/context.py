@@ -94,15 +94,24 @@ class CallContext:
                 f"{self.command} answers with a stream: attach and call again",
             )
 
-    def send(self, n: int, source: Source, *, start: int = 0) -> Sender:
+    def send(self, n: int, source: Source, *, start: int = 0, sent: int | None = None) -> Sender:
         """Begin to send stream `n` from `source`, its bytes from `start` on; `check_streams` is
-        asked first."""
+        asked first.
+
+        `sent`, of a resumed call: an earlier life may have sent all up to there. How far it came
+        only the receiver knows, so nothing is sent until that asks.
+        """
         self.check_streams()
-        stream = SendStream(self.id, n, limit=start + self.credit, start=start)
+        limit = start + self.credit
+        stream = SendStream(self.id, n, limit=limit, start=start, sent=sent)
         sender = Sender(stream, source, clock=self.means.clock, wake=self.means.wake)
         self.senders[n] = sender
         if self.caller is not None:
-            sender.bind(self.caller.outbox)
+            if sent is None:
+                sender.bind(self.caller.outbox)
+            elif (at := self.asked.get(n)) is not None:
+                sender.resume(*at)
+                sender.bind(self.caller.outbox)
         self.start_sender(sender)
         return sender
 

@@ -25,6 +25,7 @@ from sidecar.tokens.switch import SwitchProvider
 if TYPE_CHECKING:
     from sidecar.context import Means
     from sidecar.dispatch import Dispatcher
+    from sidecar.processes.store import ProgramStore
 
 
 @dataclass(slots=True, repr=False)
@@ -46,6 +47,7 @@ class Parts:
     refusal: CallError | None = None  # what new calls are answered, if none is taken
     opened: anyio.Event = field(default_factory=anyio.Event)  # there is a journal
     journal: Journal = field(init=False)
+    programs: ProgramStore = field(init=False)
     means: Means = field(init=False)
     dispatcher: Dispatcher = field(init=False)
 

@@ -5,6 +5,9 @@ stream reader with its own buffer. After a small read the pipe is left alone for
 so that 400,000 short lines become hundreds of reads instead of tens of thousands; the first
 byte after a silence is read at once. A spool without room is a pipe that is not read, and so a
 program that waits.
+
+Before each read the spool is told what may come, so that bytes which are lost because we are
+killed are known to be missing. What is not read stays in the pipe, for whoever comes after us.
 """
 
 from __future__ import annotations
@@ -31,13 +34,14 @@ GATHER = 0.001  # seconds
 class PipeReader:
     """Owns the descriptor, and ends the spool with it; `stop` ends it early.
 
+    The descriptor may come later (`connect`), or never (`lose`): the program began before us.
+
     A task is needed only while the spool is full: `on_full` asks for one to run `wait_room`.
     `on_data` is called when something went into the spool. Both must not raise.
     """
 
     def __init__(
         self,
-        fd: int,
         spool: Spool,
         *,
         on_data: Callable[[], None],
@@ -48,7 +52,7 @@ class PipeReader:
         self.is_finished = False  # the pipe has ended, and is closed
         self.taken = 0  # bytes that went into the spool
         self.progress = Bell()  # rung when `taken` grows, and when reading ends
-        self._fd = fd
+        self._fd: int | None = None
         self._spool = spool
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -64,10 +68,26 @@ class PipeReader:
         """Whether nothing more will go into the spool."""
         return self._is_discarding or self.is_finished
 
+    def connect(self, fd: int) -> None:
+        """The pipe is here: read it from here on."""
+        if self.is_finished:
+            os.close(fd)
+        elif self._is_discarding:
+            self._fd = fd
+            self._loop.add_reader(fd, self._throw_away)
+        else:
+            self._fd = fd
+            self.listen()
+
+    def lose(self) -> None:
+        """There will be no pipe. Harmless when there is one."""
+        if self._fd is None:
+            self.stop()
+
     def listen(self) -> None:
         """Begin to read, or go on. Harmless when repeated."""
         self._timer = None
-        if not (self._is_read or self.is_over):
+        if self._fd is not None and not (self._is_read or self.is_over):
             self._is_read = True
             self._loop.add_reader(self._fd, self._on_readable)
 
@@ -91,12 +111,14 @@ class PipeReader:
             return
         if not self._is_discarding:
             self._spool.end()
-        self._loop.remove_reader(self._fd)
-        self._is_read = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        os.close(self._fd)
+        if self._fd is not None:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = None
+        self._is_read = False
         self.is_finished = True
         self.progress.ring()
 
@@ -116,7 +138,7 @@ class PipeReader:
     @property
     def waiting(self) -> int:
         """Bytes in the pipe that were not read."""
-        if self.is_finished:
+        if self._fd is None:
             return 0
         waiting = bytearray(4)
         fcntl.ioctl(self._fd, termios.FIONREAD, waiting)
@@ -131,11 +153,12 @@ class PipeReader:
             self._timer.cancel()
         self._is_discarding = True
         self._spool.end()
-        self._loop.add_reader(self._fd, self._throw_away)
+        if self._fd is not None:
+            self._loop.add_reader(self._fd, self._throw_away)
         self.progress.ring()
 
     def _ignore(self) -> None:
-        if self._is_read:
+        if self._is_read and self._fd is not None:
             self._is_read = False
             self._loop.remove_reader(self._fd)
 
@@ -151,7 +174,7 @@ class PipeReader:
             self._ignore()
             self._on_full()
             return 0
-        data = self._read(min(room, READ_SIZE))
+        data = self._read_marked(min(room, READ_SIZE))
         if not data:
             if data is not None:
                 self.stop()
@@ -162,11 +185,26 @@ class PipeReader:
         self.progress.ring()
         return len(data)
 
+    def _read_marked(self, size: int) -> bytes | None:
+        """Read, with a mark in the spool while the bytes are in neither place.
+
+        The mark needs a file, which a program that prints nothing shall not cost: one that is
+        readable and has no bytes has come to its end, and will have none.
+        """
+        if self._spool.is_untouched and not self.waiting:
+            return self._read(size)
+        self._spool.expect(size)
+        data = self._read(size)
+        if not data:
+            self._spool.expect(0)
+        return data
+
     def _throw_away(self) -> None:
         if self._read(READ_SIZE) == b"":
             self.stop()
 
     def _read(self, size: int) -> bytes | None:
+        assert self._fd is not None, "what is read is connected"
         try:
             return self._io.read(self._fd, size)
         except (BlockingIOError, InterruptedError):

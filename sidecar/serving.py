@@ -19,15 +19,19 @@ from sidecar import __version__
 from sidecar.context import Means
 from sidecar.dispatch import Dispatcher
 from sidecar.draining import resume_ending, tell_to_end
+from sidecar.durable.journal import open_journal
+from sidecar.durable.receipts import open_receipts
+from sidecar.durable.recovery import boot_id
+from sidecar.durable.writer import LogWriter
 from sidecar.ending import Teller
 from sidecar.hands.interface import Hands
 from sidecar.identity import new_id
-from sidecar.journal import MemoryJournal
 from sidecar.localsocket import LocalSocket
 from sidecar.parts import Parts, facts, health_of
 from sidecar.policy import Policy
+from sidecar.processes.store import ProgramStore
 from sidecar.processes.table import Processes
-from sidecar.receipts import MemoryReceipts, Receipts
+from sidecar.receipts import Receipts
 from sidecar.statefile import State
 
 Opened = tuple[Hands, Callable[[], Coroutine[Any, Any, None]] | None]
@@ -36,7 +40,7 @@ Opened = tuple[Hands, Callable[[], Coroutine[Any, Any, None]] | None]
 async def serve(parts: Parts, stack: AsyncExitStack) -> None:
     """Until cancelled. State and hands are left to `stack`: they are closed when all tasks have
     ended, hands first. Raises `StateUnusable`."""
-    receipts = await open_state(parts)
+    receipts = await open_state(parts, stack)
     open_hands = await anyio.to_thread.run_sync(_load_hands, bool(parts.settings.hands))
     hands, keep_connected = await open_hands(parts, stack)
     complete(parts, hands, receipts)
@@ -47,13 +51,24 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> None:
             group.start_soon(keep_connected)
 
 
-async def open_state(parts: Parts) -> Receipts:
-    """The journal, in which this start is the first event, and the receipts."""
-    parts.journal = MemoryJournal(new_id(parts.clock))
-    started = {"version": __version__, "incarnation": parts.incarnation}
+async def open_state(parts: Parts, stack: AsyncExitStack) -> Receipts:
+    """The journal, in which this start is the next event, what is known of programs, and the
+    receipts. `stack` closes them: from then on nothing may be emitted. Raises `StateUnusable`."""
+    folder, clock = parts.folder, parts.clock
+    boot = await anyio.to_thread.run_sync(boot_id)
+    writer = await stack.enter_async_context(LogWriter())
+    journal = await open_journal(
+        folder / "journal", writer, clock, new_series=partial(new_id, clock), boot=boot
+    )
+    stack.push_async_callback(journal.aclose)
+    receipts = await open_receipts(folder / "receipts", writer, clock, boot=boot)
+    stack.push_async_callback(receipts.aclose)
+    parts.programs = await anyio.to_thread.run_sync(ProgramStore.open, folder)
+    parts.journal = journal
     parts.opened.set()
-    parts.emit("sidecar.started", started)
-    return MemoryReceipts()
+    parts.emit("sidecar.started", {"version": __version__, "incarnation": parts.incarnation})
+    journal.announce(parts.emit)
+    return receipts
 
 
 def _load_hands(is_apart: bool) -> Callable[[Parts, AsyncExitStack], Awaitable[Opened]]:
@@ -76,7 +91,7 @@ def complete(parts: Parts, hands: Hands, receipts: Receipts) -> None:
         emit=parts.emit,
         wake=parts.exchange.wake,
         wake_soon=parts.exchange.wake_soon,
-        processes=Processes(hands, parts.clock, state_folder=parts.folder, emit=parts.emit),
+        processes=Processes(hands, parts.clock, store=parts.programs, emit=parts.emit),
         facts=lambda: facts(parts),
         end_run=partial(tell_to_end, parts, Teller.RUN_END),
     )
@@ -121,7 +136,7 @@ async def _answer_locally(parts: Parts) -> None:
         return await tell_to_end(parts, Teller.DRAIN, _timeout(request))
 
     operations = {"health": health}
-    admin = {**operations, "drain": drain}
+    admin = {**operations, "drain": drain, "repoint": parts.tokens.repoint}
     async with anyio.create_task_group() as group:
         group.start_soon(LocalSocket(parts.folder / "admin.sock", admin, admin=True).run)
         group.start_soon(LocalSocket(parts.folder / "agent.sock", operations).run)

@@ -1,18 +1,22 @@
 """The output of one program: bounded, on disk, read by offset by any number of readers.
 
-`protocol.spool` has the rules. Here are the bytes: the first 64 KiB in memory, so that most
-programs never touch the disk, the rest in a file without a name in the state folder, which
-the kernel removes even if we are killed. Writes go to the page cache on the spot; reads take
-the same way back, and a thread only if the pages are gone.
+`protocol.spool` has the rules, `spoolfile` the file. Here are the bytes: all of them go to the
+file, which is made for the first one and outlives us; the first 64 KiB stay in memory as well,
+where most readers find all they want. Writes go to the page cache on the spot; reads take the
+same way back, and a thread only if the pages are gone.
+
+A spool may be opened again by a later process, after `kill -9` too, and goes on at the very same
+offset. Whoever takes bytes from a pipe says so first (`expect`): if it is killed before they are
+here, nobody can say how many they were, but that some are missing at this offset is on record.
 
 A disk that is full, or broken, does not stop a program: the bytes it would not take are
-dropped and counted, `disk_error` says why, and the next write tries again.
+dropped and counted, `disk_error` says why, and the next write tries again. What only memory has
+does not outlive us.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,59 +31,16 @@ from sidecar.protocol.limits import (
     SPOOL_HEAD_BYTES,
     SPOOL_MEMORY_BYTES,
     SPOOL_TAIL_BYTES,
-    SPOOLS_BYTES,
 )
 from sidecar.protocol.spool import OnFull, Placement, SpoolProtocol
 from sidecar.protocol.streams import Piece
 from sidecar.reading import OffsetReader
+from sidecar.spoolbudget import SpoolBudget
+from sidecar.spoolfile import PAGE, SpoolFile
 
 Filter = Callable[[bytes], bytes]
 
-_TMPFILE: int | None = getattr(os, "O_TMPFILE", None)
 _STEP = READ_BYTES  # what a spool reserves ahead, and therefore takes in one write at most
-
-
-class SpoolBudget:
-    """The bytes that all spools of a process share."""
-
-    def __init__(self, limit: int = SPOOLS_BYTES) -> None:
-        self.limit = limit
-        self.used = 0
-        self.make_room: Callable[[int], None] | None = None  # asked to free so many bytes
-
-    def take(self, size: int) -> bool:
-        """Reserve `size` bytes, or nothing."""
-        if self.used + size > self.limit and self.make_room is not None:
-            self.make_room(self.used + size - self.limit)
-        if self.used + size > self.limit:
-            return False
-        self.used += size
-        return True
-
-    def give_back(self, size: int) -> None:
-        self.used -= size
-
-
-def open_unnamed(folder: Path) -> int:
-    """A descriptor of a new file that has no name, so it goes when it is closed.
-
-    Where the file system has no O_TMPFILE (open(2)), the name is taken off at once.
-    """
-    flags = os.O_RDWR | os.O_CLOEXEC
-    if _TMPFILE is not None:
-        try:
-            return os.open(folder, flags | _TMPFILE, 0o600)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-                raise
-    path = folder / f".spool-{os.urandom(8).hex()}"
-    fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        path.unlink()
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
 
 
 class Spool:
@@ -90,7 +51,7 @@ class Spool:
 
     def __init__(
         self,
-        folder: Path,
+        path: Path,
         clock: Clock,
         budget: SpoolBudget,
         *,
@@ -99,24 +60,44 @@ class Spool:
         hold_time: float = HOLD_TIME,
         on_full: OnFull = OnFull.DROP,
         filter: Filter | None = None,
+        reopened: SpoolFile | None = None,
     ) -> None:
+        """With `reopened` it goes on where that file is; its layout is that of the file."""
         self.disk_error: str | None = None  # the latest, as in "ENOSPC"
         self.grown = Bell()  # whoever waits for more looks again
         self.on_write: Callable[[bytes], None] | None = None  # sees all bytes, filtered, in order
-        self._folder = folder
+        self.gaps: list[int] = []  # offsets at which bytes are missing that nobody could count
+        self._path = path
         self._clock = clock
         self._budget = budget
         self._filter = filter
-        self._protocol = SpoolProtocol(head=head, tail=tail, hold_time=hold_time, on_full=on_full)
         self._memory = bytearray()
-        self._memory_limit = min(SPOOL_MEMORY_BYTES, head)
-        self._fd = -1
+        self._memory_limit = 0 if reopened else min(SPOOL_MEMORY_BYTES, head)
+        self._file: SpoolFile | None = None
         self._reader: OffsetReader | None = None
         self._reserved = 0
         self._may_grow = True
         self._is_open = True
         self._room = Bell()
+        if reopened is None:
+            self._protocol = SpoolProtocol(
+                head=head, tail=tail, hold_time=hold_time, on_full=on_full
+            )
+        else:
+            self._protocol = self._reopened(reopened, hold_time, on_full)
         self._reserve()
+
+    def _reopened(self, file: SpoolFile, hold_time: float, on_full: OnFull) -> SpoolProtocol:
+        facts = file.facts
+        if facts.reading:
+            file.note_gap(facts.size)
+            file.note_reading(0)
+        self._use(file)
+        self.gaps = file.gaps
+        protocol = SpoolProtocol.restored(facts, hold_time=hold_time, on_full=on_full)
+        self._reserved = min(facts.size, protocol.capacity)
+        self._budget.claim(self._reserved)
+        return protocol
 
     @property
     def size(self) -> int:
@@ -140,6 +121,28 @@ class Spool:
     @property
     def has_ended(self) -> bool:
         return self._protocol.has_ended
+
+    @property
+    def skipped(self) -> int:
+        """Bytes that its owner was not sent, because they were gone when it came to them."""
+        return 0 if self._file is None else self._file.skipped
+
+    def note_skipped(self, total: int) -> None:
+        """The owner was not sent so many bytes in all."""
+        if self._file is not None:
+            self._file.note_skipped(total)
+
+    def note_gap(self) -> None:
+        """Bytes are missing here, nobody knows how many."""
+        if self._prepare():
+            assert self._file is not None
+            self._file.note_gap(self.size)
+            self.gaps = self._file.gaps
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was printed yet, or expected."""
+        return self._file is None and not self.size
 
     @property
     def reserved(self) -> int:
@@ -168,6 +171,13 @@ class Spool:
             with anyio.move_on_after(None if deadline is None else deadline - now):
                 await self._room.wait()
 
+    def expect(self, most: int) -> None:
+        """At most so many bytes are about to be taken from a pipe and written here; 0: none came
+        after all. Whoever is killed in between leaves a gap."""
+        if self._prepare():
+            assert self._file is not None
+            self._file.note_reading(most)
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take all of `data`, which must not be more than `room`. Never waits.
 
@@ -180,9 +190,12 @@ class Spool:
             data = self._filtered(bytes(data), self._filter)
         view = memoryview(data)
         begin = self._protocol.size
+        self._prepare()
         for place in self._protocol.accept(len(view), now=self._clock.now()):
             start = place.offset - begin
             self._store(place, view[start : start + place.size])
+        if self._file is not None:
+            self._file.note_size(self._protocol.size)
         self._reserve()
         if self.on_write is not None:
             self.on_write(bytes(data))
@@ -196,27 +209,54 @@ class Spool:
         return filtered
 
     def _store(self, place: Placement, data: memoryview) -> None:
+        """In memory, as far as it reaches, and in the file. Either will do for now."""
         in_memory = max(0, min(place.size, self._memory_limit - place.position))
         self._memory += data[:in_memory]
-        written = in_memory
-        try:
-            while written < place.size:
-                written += os.pwrite(self._file(), data[written:], place.position + written)
-        except OSError as error:
-            self.disk_error = errno.errorcode.get(error.errno or 0, "EIO")
-            self._protocol.failed(place.size - written)
-        self._protocol.stored(place.offset, written)
+        in_file = self._write(place, data)
+        stored = max(in_memory, in_file)
+        if stored < place.size:
+            self._protocol.failed(place.size - stored)
+        self._protocol.stored(place.offset, stored)
+        if in_file < place.size and self._file is not None:
+            stop = place.offset + place.size
+            self._file.note_hole(place.offset + in_file, stop, self._protocol.unwritten)
 
-    def _file(self) -> int:
-        if self._fd < 0:
-            self._fd = open_unnamed(self._folder)
-            self._reader = OffsetReader(self._fd)
-        return self._fd
+    def _write(self, place: Placement, data: memoryview) -> int:
+        """How many of the bytes the file took."""
+        written = 0
+        try:
+            while self._file is not None and written < place.size:
+                written += self._file.write(data[written:], place.position + written)
+        except OSError as error:
+            self._note_error(error)
+        return written
+
+    def _prepare(self) -> bool:
+        """Whether there is a file, once it was tried to make one."""
+        if self._file is None and self._is_open and not self.has_ended:
+            protocol = self._protocol
+            try:
+                file = SpoolFile.create(self._path, head=protocol.head, tail=protocol.tail)
+            except OSError as error:
+                self._note_error(error)
+                return False
+            if protocol.size:  # only memory has any of it
+                file.note_hole(0, protocol.size, protocol.unwritten)
+                file.note_size(protocol.size)
+            self._use(file)
+        return self._file is not None
+
+    def _use(self, file: SpoolFile) -> None:
+        self._file = file
+        self._reader = OffsetReader(file.fd)
+
+    def _note_error(self, error: OSError) -> None:
+        self.disk_error = errno.errorcode.get(error.errno or 0, "EIO")
 
     def _reserve(self) -> None:
         """Have the budget for the next write, or make do with what there is."""
         wanted = min(self._protocol.size + _STEP, self._protocol.capacity) - self._reserved
-        if wanted <= 0 or not self._may_grow:
+        if wanted <= 0 or not self._may_grow or self._protocol.has_ended:
             return
         if self._budget.take(wanted):
             self._reserved += wanted
@@ -225,15 +265,28 @@ class Spool:
         else:
             self._may_grow = False
             self._protocol.shrink(self._reserved)
+            if self._file is not None:
+                self._file.note_bounds(self._protocol.head, self._protocol.tail)
 
     def end(self) -> None:
         """The program prints no more: readers come to an end. A second call is harmless."""
+        if not self._is_open:
+            return
         self._protocol.end()
+        self._end_file()
         used = min(self._protocol.size, self._protocol.capacity)
         if self._reserved > used:
             self._budget.give_back(self._reserved - used)
             self._reserved = used
         self.grown.ring()
+
+    def _end_file(self) -> None:
+        """Let go of a file that nobody needs to read, for memory has it all."""
+        if self._file is not None:
+            self._file.note_end()
+            if self._protocol.size <= self._memory_limit:
+                self._file.close()
+                self._file = self._reader = None
 
     # Readers -----------------------------------------------------------------------------
 
@@ -266,7 +319,7 @@ class Spool:
             return bytes(self._memory[place.position : place.position + size])
         assert self._reader is not None, "bytes behind the memory are in the file"
         try:
-            data = await self._reader.read(place.position, size)
+            data = await self._reader.read(PAGE + place.position, size)
         except OSError as error:
             raise from_os_error(error, "spool") from error
         if not data:
@@ -298,17 +351,16 @@ class Spool:
         self._room.ring()
 
     def close(self) -> None:
-        """Give back file, memory and budget; whoever waits gets `anyio.ClosedResourceError`.
-
-        A second call is harmless.
-        """
+        """Give back memory and budget; whoever waits gets `anyio.ClosedResourceError`. The file
+        stays, for a later process. A second call is harmless."""
         if not self._is_open:
             return
         self._is_open = False
         self._give_back()
         self._memory.clear()
-        if self._fd >= 0:
-            os.close(self._fd)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         self.grown.ring()
         self._room.ring()
 

@@ -16,7 +16,8 @@ from sidecar import pipes
 from sidecar.clock import ManualClock
 from sidecar.pipes import PipeReader, PipeWriter
 from sidecar.protocol.spool import OnFull
-from sidecar.spool import Spool, SpoolBudget
+from sidecar.spool import Spool
+from sidecar.spoolbudget import SpoolBudget
 
 
 def pipe() -> tuple[int, int]:
@@ -28,15 +29,15 @@ class Ends:
     """A pipe, its reader, and the spool that it fills."""
 
     def __init__(self, folder: Path, *, tail: int = 1 << 20, small: int = 32768) -> None:
-        fd, self.writer = pipe()
+        self.fd, self.writer = pipe()
         self.spool = Spool(
-            folder, ManualClock(), SpoolBudget(), head=0, tail=tail, on_full=OnFull.HOLD
+            folder / "spool", ManualClock(), SpoolBudget(), head=0, tail=tail, on_full=OnFull.HOLD
         )
         self.spool.follow(0)
         self.sizes: list[int] = []  # of the spool, whenever the reader said that it grew
         self.fillings = 0
         self.group: TaskGroup | None = None
-        self.reader = PipeReader(fd, self.spool, on_data=self.note, on_full=self.wait, small=small)
+        self.reader = PipeReader(self.spool, on_data=self.note, on_full=self.wait, small=small)
 
     def note(self) -> None:
         self.sizes.append(self.spool.size)
@@ -64,7 +65,7 @@ async def running(folder: Path, *, tail: int = 1 << 20, small: int = 32768) -> A
     ends = Ends(folder, tail=tail, small=small)
     async with anyio.create_task_group() as group:
         ends.group = group
-        ends.reader.listen()
+        ends.reader.connect(ends.fd)
         yield ends
         group.cancel_scope.cancel()
     ends.close()
@@ -154,7 +155,7 @@ async def test_a_spool_closed_under_a_reader_that_waits_for_room_discards(tmp_pa
 
 async def test_stopping_closes_the_pipe_and_ends_the_spool(tmp_path: Path) -> None:
     ends = Ends(tmp_path)
-    ends.reader.listen()
+    ends.reader.connect(ends.fd)
     ends.reader.stop()
     with pytest.raises(BrokenPipeError):
         os.write(ends.writer, b"x")

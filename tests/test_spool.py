@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar import spool as spool_module
 from sidecar.clock import ManualClock, SystemClock
 from sidecar.errors import CallError, Invalid
 from sidecar.protocol.spool import OnFull
 from sidecar.reading import OffsetReader
-from sidecar.spool import Piece, Spool, SpoolBudget, open_unnamed
+from sidecar.spool import Piece, Spool
+from sidecar.spoolbudget import SpoolBudget
+from sidecar.spoolfile import PAGE
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -28,7 +29,7 @@ MIB = 1024 * KIB
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
     """The defaults: 4 MiB of head, 12 MiB of tail."""
-    spool = Spool(tmp_path, ManualClock(), SpoolBudget())
+    spool = Spool(tmp_path / "spool", ManualClock(), SpoolBudget())
     yield spool
     spool.close()
 
@@ -65,7 +66,7 @@ async def wait_data(spool: Spool, offset: int) -> None:
         await spool.wait_grown()
 
 
-async def test_a_short_output_stays_in_memory(spool: Spool, tmp_path: Path) -> None:
+async def test_a_short_output_is_read_from_memory(spool: Spool, tmp_path: Path) -> None:
     spool.write(b"hello ")
     spool.write(memoryview(bytearray(b"world")))
     spool.write(b"")
@@ -78,7 +79,7 @@ async def test_a_short_output_stays_in_memory(spool: Spool, tmp_path: Path) -> N
     assert await spool.read(11, 100) == Piece(11, b"", ended=True)
     with pytest.raises(Invalid, match="offset 12 is outside"):
         await spool.read(12, 100)
-    assert descriptors_in(tmp_path) == 0
+    assert names_in(tmp_path) == ["spool"]
 
 
 def names_in(folder: Path) -> list[str]:
@@ -94,14 +95,21 @@ def descriptors_in(folder: Path) -> int:
     return sum(link.startswith(str(folder)) for link in links)
 
 
-async def test_a_long_output_is_on_disk_without_a_name(spool: Spool, tmp_path: Path) -> None:
+async def test_a_long_output_is_on_disk_and_stays_there(spool: Spool, tmp_path: Path) -> None:
     output = output_of(1 * MIB)
     print_all(spool, output)
     assert await read_all(spool) == [(0, output)]
-    assert descriptors_in(tmp_path) == 1
-    assert names_in(tmp_path) == []
+    assert names_in(tmp_path) == ["spool"]
     spool.close()
     assert descriptors_in(tmp_path) == 0
+    assert names_in(tmp_path) == ["spool"]
+
+
+async def test_what_prints_nothing_costs_no_file(spool: Spool, tmp_path: Path) -> None:
+    assert spool.is_untouched
+    spool.end()
+    spool.close()
+    assert names_in(tmp_path) == []
 
 
 async def test_head_and_tail_of_a_very_long_output_are_kept(spool: Spool) -> None:
@@ -128,7 +136,9 @@ async def test_what_is_read_is_what_was_printed(
     output = b""
     position = 0  # behind everything that a promise is made for
     with tempfile.TemporaryDirectory() as folder:
-        spool = Spool(Path(folder), ManualClock(), SpoolBudget(), head=16, tail=48, on_full=on_full)
+        spool = Spool(
+            Path(folder) / "spool", ManualClock(), SpoolBudget(), head=16, tail=48, on_full=on_full
+        )
         is_protected = on_full is OnFull.HOLD
         for step, number in steps:
             if step == "print":
@@ -166,7 +176,7 @@ async def test_a_filter_sees_everything_before_it_is_kept(tmp_path: Path) -> Non
 
 
 async def test_a_filter_that_changes_the_length_is_a_defect(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, ManualClock(), SpoolBudget(), filter=lambda data: data[1:])
+    spool = Spool(tmp_path / "spool", ManualClock(), SpoolBudget(), filter=lambda data: data[1:])
     with pytest.raises(AssertionError, match="a filter made 2 of 3 bytes"):
         spool.write(b"abc")
     spool.close()
@@ -189,7 +199,7 @@ async def test_a_reader_waits_for_bytes_and_for_the_end(spool: Spool) -> None:
 
 
 async def test_the_writer_waits_for_its_owner(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, ManualClock(), SpoolBudget(), head=10, tail=20)
+    spool = Spool(tmp_path / "spool", ManualClock(), SpoolBudget(), head=10, tail=20)
     spool.follow(0)
     spool.write(bytes(30))
     rooms = []
@@ -209,7 +219,7 @@ async def test_the_writer_waits_for_its_owner(tmp_path: Path) -> None:
 
 
 async def test_the_writer_goes_on_when_its_owner_leaves(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, ManualClock(), SpoolBudget(), head=10, tail=20)
+    spool = Spool(tmp_path / "spool", ManualClock(), SpoolBudget(), head=10, tail=20)
     spool.follow(0)
     spool.write(bytes(30))
     async with anyio.create_task_group() as tasks:
@@ -220,7 +230,9 @@ async def test_the_writer_goes_on_when_its_owner_leaves(tmp_path: Path) -> None:
 
 
 async def test_the_writer_goes_on_when_its_owner_is_silent_for_too_long(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, SystemClock(), SpoolBudget(), head=10, tail=20, hold_time=0.05)
+    spool = Spool(
+        tmp_path / "spool", SystemClock(), SpoolBudget(), head=10, tail=20, hold_time=0.05
+    )
     spool.follow(0)
     spool.write(bytes(30))
     assert spool.room == 0
@@ -235,9 +247,17 @@ async def test_one_write_takes_at_most_1_mib(spool: Spool) -> None:
     assert await spool.wait_room() == 1 * MIB
 
 
-async def test_a_full_disk_stops_no_program(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    full = os.open("/dev/full", os.O_RDWR)
-    monkeypatch.setattr(spool_module, "open_unnamed", lambda folder: full)
+def replace_file(spool: Spool, path: str | Path, flags: int) -> None:
+    """What `spool` reads and writes is another file from here on."""
+    assert spool._file is not None
+    other = os.open(path, flags)
+    os.dup2(other, spool._file.fd)
+    os.close(other)
+
+
+async def test_a_full_disk_stops_no_program(spool: Spool) -> None:
+    spool.expect(1)
+    replace_file(spool, "/dev/full", os.O_RDWR)
     output = output_of(512 * KIB)
     print_all(spool, output)
     assert spool.disk_error == "ENOSPC"
@@ -248,7 +268,7 @@ async def test_a_full_disk_stops_no_program(spool: Spool, monkeypatch: pytest.Mo
 
 
 async def test_a_folder_that_is_gone_stops_no_program(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "gone", ManualClock(), SpoolBudget())
+    spool = Spool(tmp_path / "gone" / "spool", ManualClock(), SpoolBudget())
     spool.write(bytes(65 * KIB))
     assert spool.disk_error == "ENOENT"
     assert spool.unwritten == 1 * KIB
@@ -270,7 +290,7 @@ def no_file_longer_than(size: int) -> Iterator[None]:
 
 async def test_what_a_failing_disk_took_is_kept_and_the_rest_comes_again(spool: Spool) -> None:
     output = output_of(400 * KIB)
-    with no_file_longer_than(200 * KIB):
+    with no_file_longer_than(PAGE + 200 * KIB):
         spool.write(output[: 300 * KIB])
     assert (spool.disk_error, spool.unwritten) == ("EFBIG", 100 * KIB)
     spool.write(output[300 * KIB :])
@@ -281,7 +301,7 @@ async def test_what_a_failing_disk_took_is_kept_and_the_rest_comes_again(spool: 
 async def test_a_spool_that_is_closed_to_make_room_for_itself_keeps_nothing(tmp_path: Path) -> None:
     """A child of an ended program prints on, and the program is the next to be forgotten."""
     budget = SpoolBudget(2 * MIB)
-    spool = Spool(tmp_path, ManualClock(), budget)
+    spool = Spool(tmp_path / "spool", ManualClock(), budget)
     budget.make_room = lambda size: spool.close()
     print_all(spool, b"x" * MIB)
     spool.write(b"x" * MIB)
@@ -290,7 +310,7 @@ async def test_a_spool_that_is_closed_to_make_room_for_itself_keeps_nothing(tmp_
 
 async def test_spools_share_a_budget_and_the_late_ones_are_smaller(tmp_path: Path) -> None:
     budget = SpoolBudget(20 * MIB)
-    first, second = (Spool(tmp_path, ManualClock(), budget) for _ in range(2))
+    first, second = (Spool(tmp_path / "spool", ManualClock(), budget) for _ in range(2))
     output = output_of(20 * MIB)
     last = output[-64 * KIB :]
     print_all(first, output)
@@ -299,7 +319,7 @@ async def test_spools_share_a_budget_and_the_late_ones_are_smaller(tmp_path: Pat
     assert await read_all(second) == [(0, output[: 4 * MIB]), (20 * MIB - 64 * KIB, last)]
     assert budget.used == 20 * MIB
 
-    third = Spool(tmp_path, ManualClock(), budget)
+    third = Spool(tmp_path / "spool", ManualClock(), budget)
     print_all(third, output)
     third.end()
     assert await read_all(third) == [(0, output[: 64 * KIB]), (20 * MIB - 64 * KIB, last)]
@@ -311,7 +331,7 @@ async def test_spools_share_a_budget_and_the_late_ones_are_smaller(tmp_path: Pat
 
 def test_an_ended_spool_gives_back_what_it_does_not_use(tmp_path: Path) -> None:
     budget = SpoolBudget()
-    spool = Spool(tmp_path, ManualClock(), budget)
+    spool = Spool(tmp_path / "spool", ManualClock(), budget)
     spool.write(b"abc")
     assert budget.used == 1 * MIB + 3
     spool.end()
@@ -320,7 +340,9 @@ def test_an_ended_spool_gives_back_what_it_does_not_use(tmp_path: Path) -> None:
 
 
 async def test_whoever_waits_for_a_closed_spool_is_told(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, ManualClock(), SpoolBudget(), head=10, tail=20, on_full=OnFull.HOLD)
+    spool = Spool(
+        tmp_path / "spool", ManualClock(), SpoolBudget(), head=10, tail=20, on_full=OnFull.HOLD
+    )
     spool.write(bytes(30))
     told = []
 
@@ -349,7 +371,7 @@ async def test_whoever_waits_for_a_closed_spool_is_told(tmp_path: Path) -> None:
 async def test_bytes_overwritten_while_they_are_read_are_not_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = Spool(tmp_path, ManualClock(), SpoolBudget(), head=10, tail=20)
+    spool = Spool(tmp_path / "spool", ManualClock(), SpoolBudget(), head=10, tail=20)
     output = output_of(60)
     spool.write(output[:30])
     writes = [output[30:34], output[34:54], b""]
@@ -367,30 +389,15 @@ async def test_bytes_overwritten_while_they_are_read_are_not_given(
 
 
 async def test_a_disk_that_cannot_be_read_is_an_error_of_the_call(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    spool: Spool, tmp_path: Path
 ) -> None:
     (tmp_path / "write-only").touch()
-    fd = os.open(tmp_path / "write-only", os.O_WRONLY)
-    monkeypatch.setattr(spool_module, "open_unnamed", lambda folder: fd)
+    spool.expect(1)
+    replace_file(spool, tmp_path / "write-only", os.O_WRONLY)
     spool.write(bytes(65 * KIB))
     with pytest.raises(CallError, match="spool"):
         await spool.read(64 * KIB, 100)
     os.truncate(tmp_path / "write-only", 0)
-    readable = os.open(tmp_path / "write-only", os.O_RDONLY)
-    os.dup2(readable, fd)
-    os.close(readable)
+    replace_file(spool, tmp_path / "write-only", os.O_RDONLY)
     with pytest.raises(CallError, match="shorter than what was written"):
         await spool.read(64 * KIB, 100)
-
-
-def test_a_file_without_a_name_is_had_without_the_kernels_help_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spool_module, "_TMPFILE", None)
-    fd = open_unnamed(tmp_path)
-    assert names_in(tmp_path) == []
-    assert os.fstat(fd).st_nlink == 0
-    assert not os.get_inheritable(fd)
-    os.pwrite(fd, b"abc", 0)
-    assert os.pread(fd, 3, 0) == b"abc"
-    os.close(fd)

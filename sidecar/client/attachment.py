@@ -115,6 +115,9 @@ class RemoteAttachment:
         now = self._clock.now()
         self._attach_due = None
         self._end_old_attachment(answer)
+        if self.answer is not None and self.answer.incarnation != answer.incarnation:
+            for call in self.calls.values():
+                call.renew()
         self.answer = answer
         self.refused = None
         assert self._request is not None

@@ -269,6 +269,11 @@ class Hands(Protocol):
         """Start a program in a session of its own. `key` (the call id) names it from here on."""
         ...
 
+    def adopt(self, key: bytes, pid: int, start_time: int) -> bool:
+        """Know a program that was started before, perhaps by a hands that is gone, so that it can
+        be signalled, ended, and seen to end. False if it is certain that it is there no more."""
+        ...
+
     async def take(self, key: bytes) -> Running:
         """Descriptors of a program once more, as far as they are open: for a core that was
         restarted.

@@ -31,7 +31,6 @@ class Output:
     def __init__(
         self,
         n: int,
-        fd: int,
         spool: Spool,
         *,
         is_terminal: bool,
@@ -43,7 +42,6 @@ class Output:
         self.spool = spool
         self.on_grown: Callable[[], None] | None = None  # somebody else to tell, besides readers
         self.reader = PipeReader(
-            fd,
             spool,
             on_data=self._note_data,
             on_full=self._wait_room,
@@ -73,9 +71,13 @@ class Output:
 
     # Reading from the pipe ---------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Read from the pipe from here on."""
-        self.reader.listen()
+    def connect(self, fd: int) -> None:
+        """Read from this pipe from here on."""
+        self.reader.connect(fd)
+
+    def lose(self) -> None:
+        """If there is no pipe, there will be none."""
+        self.reader.lose()
 
     def flush(self) -> bool:
         """Take what is in the pipe now; whether that was the end of it."""
@@ -102,13 +104,14 @@ class Output:
         self._end = None
 
     def close(self) -> None:
-        """Nobody may read it any more, and nobody does: release pipe and spool."""
-        self.reader.stop()
+        """Nobody may read it any more, and nobody does: release pipe and spool, and leave what
+        is in them to a later process."""
         self.spool.close()
+        self.reader.stop()
 
     def abandon(self) -> PipeReader | None:
-        """Release the spool; the reader, if a child still holds the pipe. It reads on and keeps
-        nothing."""
+        """Nobody will want it again. The reader, if a child still holds the pipe: it reads on
+        and keeps nothing."""
         self.reader.discard()
         self.spool.close()
         return None if self.reader.is_finished else self.reader
@@ -158,4 +161,6 @@ class Output:
         found: dict[str, Any] = {"size": seen.size, "dropped": seen.dropped}
         if self.spool.disk_error is not None:
             found["disk_error"] = self.spool.disk_error
+        if gaps := self.spool.gaps:
+            found["gaps"] = [{"at": at, "bytes": None, "why": "killed"} for at in gaps]
         return found

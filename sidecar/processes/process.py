@@ -4,6 +4,9 @@
 `exec.start`. It ends when the *program* has ended, whatever holds its pipes. An end that
 nobody observed is `unknown`: then so is whether it runs, and what its pipes give is still
 read. Times are seconds on our clock.
+
+One that began under an earlier core waits at first for hands, which has its pipes and sees its
+end. What that core knew of it is `saved`.
 """
 
 from __future__ import annotations
@@ -11,28 +14,25 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from sidecar.bell import Bell
-from sidecar.clock import Clock
 from sidecar.errors import CallError, Code, Invalid, Started
-from sidecar.hands.interface import Exit, Hands, Running, Target
-from sidecar.journal import Emit
-from sidecar.pipes import PipeReader
+from sidecar.hands.interface import Exit, Running, Target
 from sidecar.processes.control import Control
+from sidecar.processes.ends import Ends, Link
 from sidecar.processes.input import Input
-from sidecar.processes.output import Output, Spawn
-from sidecar.processes.record import Ended, Resize, Spec, State, Told, describe
+from sidecar.processes.output import Output
+from sidecar.processes.record import Ended, Resize, State, describe
+from sidecar.processes.saved import Saved, SavedEnd
+from sidecar.processes.surroundings import Surroundings
 from sidecar.processes.timeouts import Timeouts, Which
-from sidecar.protocol.spool import OnFull
-from sidecar.protocol.streams import STDERR, STDOUT
-from sidecar.spool import Spool
+from sidecar.protocol.streams import STDOUT
 
 if TYPE_CHECKING:
     from sidecar.processes.shellsession import ShellSession
@@ -42,90 +42,100 @@ AWAY_TIME = 10.0  # seconds that hands may be away before an end counts as unkno
 RESIZES = 16  # of a terminal that are remembered, the latest
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all programs of a table share."""
-
-    hands: Hands
-    clock: Clock
-    emit: Emit
-    spawn: Spawn
-    new_spool: Callable[[OnFull], Spool]
-    note_end: Callable[[], None]
-    hands_back: Bell = field(default_factory=Bell)
-
-
 class Process:
     """A program that was started. Made by `Processes`."""
 
     def __init__(
         self,
-        id: bytes,
-        spec: Spec,
-        running: Running,
+        saved: Saved,
         around: Surroundings,
         *,
-        owner: str | None,
+        pid: int,
+        start_time: int,
         is_adopted: bool = False,
     ) -> None:
-        self.id = id
-        self.spec = spec.once_started()
-        self.told = Told.of(spec.program)
-        self.pid = running.pid
-        self.start_time = running.start_time
-        self.owner = owner  # the controller that started it
+        self.id = saved.id
+        self.spec = saved.spec.once_started()
+        self.told = saved.told
+        self.pid = pid  # 0: an earlier core was killed while it was being started
+        self.start_time = start_time
+        self.owner = saved.owner  # the controller that started it
         self.is_adopted = is_adopted  # it ran before we did: what it printed then is not here
-        self.control = None if running.control is None else Control(running.control)
         self.session: ShellSession | None = None  # who speaks through it, once somebody does
-        age = _age(running, around.clock.now()) if is_adopted else 0.0
-        self.began = around.clock.now() - age
-        self.began_wall = around.clock.wall() - age
+        self.began = saved.began
+        self.began_wall = saved.began_wall
         self.ended_wall: float | None = None
         self.ended: Ended | None = None
         self.has_exited = False  # wait observed it; `ended` follows
         self.is_settled = False
-        self.resizes: deque[Resize] = deque(maxlen=RESIZES)
+        self.resizes: deque[Resize] = deque(saved.resizes, maxlen=RESIZES)
+        self._saved = replace(saved, spec=self.spec)
         self._around = around
+        spec = self.spec
         self._timeouts = Timeouts(self.began, total=spec.timeout, idle=spec.idle_timeout)
         self._timed_out: Which | None = None
         self._why = ""  # nobody knows how it ended
         self._is_away = False
         self._is_killed = False
-        self._unfed = spec.input  # what came with the call and is still to be written
+        self._unfed = saved.spec.input  # what came with the call and is still to be written
         self._changed = Bell()
         self._resizing: anyio.Lock | None = anyio.Lock() if self.has_terminal else None
-        self.outputs = self._outputs(running)
-        self.input = self._input(running)
-        for output in self.outputs.values():
-            output.begin()
+        self.ends = Ends(saved.id, spec, around, on_data=self._note_activity)
 
-    def _outputs(self, running: Running) -> dict[int, Output]:
-        pipes = {STDOUT: running.stdout, STDERR: running.stderr}
-        around = self._around
-        return {
-            n: Output(
-                n,
-                fd,
-                around.new_spool(self.spec.on_full),
-                is_terminal=self.has_terminal,
-                on_data=self._note_activity,
-                spawn=around.spawn,
-                io=around.hands.pipe_io,
-            )
-            for n, fd in pipes.items()
-            if fd is not None
-        }
+    @property
+    def outputs(self) -> dict[int, Output]:
+        return self.ends.outputs
 
-    def _input(self, running: Running) -> Input | None:
-        if running.stdin is None:
-            return None
-        return Input(
-            running.stdin,
-            is_terminal=self.has_terminal,
-            end_copy=self._end_input_copy,
-            on_data=self._note_activity,
-            io=self._around.hands.pipe_io,
-        )
+    @property
+    def input(self) -> Input | None:
+        return self.ends.input
+
+    @property
+    def control(self) -> Control | None:
+        return self.ends.control
+
+    # One that began before us -----------------------------------------------------------
+
+    def connect(self, running: Running) -> None:
+        """It runs, or did, and these are its pipes."""
+        self.pid, self.start_time = running.pid, running.start_time
+        self._around.store.note_spawned(self.id, running.pid, running.start_time)
+        self._timeouts.note_activity(self._around.clock.now())
+        self.ends.connect(running)
+
+    def lose(self) -> None:
+        """Nobody has its pipes any more."""
+        for n in self.ends.lose():
+            self.emit_gap(n, "pipe_lost")
+        if self.ended is not None:
+            self._settle()
+
+    def restore_end(self, end: SavedEnd, *, is_settled: bool) -> None:
+        """An earlier core saw it end, and perhaps all that it printed."""
+        self.ended, self.ended_wall = end.ended, end.wall
+        self.has_exited = end.ended.exit is not None
+        if is_settled:
+            for output in self.outputs.values():
+                output.spool.end()
+            self.lose()
+
+    async def resume_feed(self, *, is_fed: bool) -> None:
+        """It was started with all of its input, which an earlier core had to write. Where that
+        was killed in the middle, the rest is gone, and to end the input there would be a lie."""
+        if self.input is None or not self._saved.has_given_input:
+            return
+        if is_fed:
+            await self.ends.end_feed()
+        else:
+            self._why = "a part of its input was lost when the sidecar was killed"
+            await self._kill_anyway()
+
+    def emit_gap(self, n: int, why: str) -> None:
+        """Tell that bytes are missing where output `n` is now, and nobody knows how many."""
+        at = self.outputs[n].size
+        self._emit("exec.gap", {"n": n, "at": at, "bytes": None, "why": why})
+
+    # How it stands -----------------------------------------------------------------------
 
     @property
     def has_terminal(self) -> bool:
@@ -134,7 +144,8 @@ class Process:
     @property
     def state(self) -> State:
         if self.ended is None:
-            return State.UNKNOWN if self._is_away else State.RUNNING
+            is_unsure = self._is_away or self.ends.link is Link.WAITING
+            return State.UNKNOWN if is_unsure else State.RUNNING
         return State.UNKNOWN if self.ended.exit is None else State.ENDED
 
     @property
@@ -165,7 +176,7 @@ class Process:
         """Feed it, time it, and drain it until it has ended. Once at a time."""
         data, self._unfed = self._unfed, None
         if self.input is not None and data is not None:
-            await self._feed(self.input, data)
+            await self._feed(data)
         exit = await self._observe()
         self.has_exited = exit is not None
         if exit is not None and self.input is not None:
@@ -188,19 +199,13 @@ class Process:
                 await self.input.close()
             self._settle()
 
-    async def _feed(self, input: Input, data: bytes) -> None:
+    async def _feed(self, data: bytes) -> None:
         """All input came with the call. Most fits into the pipe, and no task is needed."""
-        rest = input.write_at_once(data)
-        if rest and input.is_open:
-            self._around.spawn(partial(self._feed_rest, input, rest))
-        elif not self.has_terminal:
-            await input.close()
-
-    async def _feed_rest(self, input: Input, rest: bytes) -> None:
-        with suppress(Invalid):  # it wanted no more
-            await input.write(rest)
-            if not self.has_terminal:
-                await input.close()
+        rest = self.ends.write_at_once(data)
+        if rest:
+            self._around.spawn(partial(self.ends.feed, rest))
+        else:
+            await self.ends.end_feed()
 
     async def _observe(self) -> Exit | None:
         """Until it has ended, or a timeout has ended it."""
@@ -254,47 +259,33 @@ class Process:
         return ended
 
     def _note_end(self, exit: Exit | None) -> Ended:
+        if self.ended is not None:  # an earlier core, or another task of ours, saw it, too
+            return self.ended
         now = self._around.clock.now()
         why = self._why if exit is None else ""
         self.ended = Ended(exit, now - self.began, self._timed_out, why)
         self.ended_wall = self._around.clock.wall()
         self._emit("exec.ended", describe(self.ended))
+        self._around.store.note_end(self.id, SavedEnd(self.ended, self.ended_wall))
         self._around.note_end()
         self._changed.ring()
         return self.ended
 
     def _settle(self) -> None:
-        for output in self.outputs.values():
-            output.settle()
-        if self.control is not None and self.state is State.ENDED:
-            self.control.close()
+        self.ends.settle()
+        if self.state is State.ENDED:
+            self.ends.close_control()
         self.is_settled = True
+        self._around.store.note_settled(self.id, is_settled=True)
         self._changed.ring()
 
     def revive(self) -> None:
         """Hands is back and knows it: it may run, and may be supervised again."""
         self.ended = self.ended_wall = None
         self.is_settled = False
-        for output in self.outputs.values():
-            output.unsettle()
-
-    def close(self) -> None:
-        """Release descriptors and spools; nobody may use them any more."""
-        self._close_inputs()
-        for output in self.outputs.values():
-            output.close()
-
-    def abandon_outputs(self) -> list[PipeReader]:
-        """Release all but the pipes that somebody still prints into: those are read on."""
-        self._close_inputs()
-        readers = [output.abandon() for output in self.outputs.values()]
-        return [reader for reader in readers if reader is not None]
-
-    def _close_inputs(self) -> None:
-        if self.input is not None:
-            self.input.drop()
-        if self.control is not None:
-            self.control.close()
+        self._around.store.note_end(self.id, None)
+        self._around.store.note_settled(self.id, is_settled=False)
+        self.ends.unsettle()
 
     # What others want of it --------------------------------------------------------------
 
@@ -348,15 +339,13 @@ class Process:
             await self._around.hands.resize(self.id, rows=rows, cols=cols)
             self._check_resizable()
             self.resizes.append(Resize(offset, rows, cols))
+            self._around.store.save(replace(self._saved, resizes=list(self.resizes)))
             self._emit("exec.resized", {"rows": rows, "cols": cols, "offset": offset})
         return offset
 
     def _check_resizable(self) -> None:
         if self.state is State.ENDED:
             raise Invalid("the program has ended, and its terminal with it", which="ended")
-
-    async def _end_input_copy(self) -> None:
-        await self._around.hands.end_input(self.id)
 
     def _note_activity(self) -> None:
         if self._timeouts.needs_activity:
@@ -373,8 +362,3 @@ class Process:
             f"the program was started; how it ended is unknown{why}",
             started=Started.YES,
         )
-
-
-def _age(running: Running, now: float) -> float:
-    """Seconds since it began. Our clock counts from boot, as the kernel's dates of processes."""
-    return max(0.0, now - running.start_time / os.sysconf("SC_CLK_TCK"))

@@ -22,10 +22,11 @@ class SpoolSource:
         *,
         on_release: Callable[[SpoolSource, int], None],
         on_close: Callable[[SpoolSource], None],
+        skipped: int = 0,
     ) -> None:
         self._spool = spool
         self._next = offset  # the first byte that was never read
-        self._skipped = 0
+        self._skipped = skipped
         self._end: int | None = None
         self._on_release = on_release
         self._on_close = on_close

@@ -3,33 +3,44 @@
 Tasks of programs live in the table's own group: `running()` is open around everything that
 uses the table, and closes all pipes and spools at its end. No task of a program may end
 another: what it raises is logged.
+
+Programs of an earlier core are here from the start, with what they had printed. What has become
+of them hands says: those that it has are gone on with (`adopt_known`); of the others nobody saw
+the end.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from sidecar.clock import Clock
-from sidecar.errors import CallError, Code
+from sidecar.errors import CallError, Code, Started
 from sidecar.hands.interface import Hands, Known, Program, Terminal
 from sidecar.journal import Emit
 from sidecar.processes.drains import Drains
+from sidecar.processes.ends import Link
 from sidecar.processes.kept import Forgotten, victims
-from sidecar.processes.process import Process, Surroundings
-from sidecar.processes.record import Spec, State
+from sidecar.processes.process import Process
+from sidecar.processes.record import Spec, State, Told
+from sidecar.processes.saved import Saved
+from sidecar.processes.store import ProgramStore, Restored
+from sidecar.processes.surroundings import Surroundings
 from sidecar.protocol.fields import is_id
 from sidecar.protocol.ids import show
 from sidecar.protocol.limits import HOLD_TIME, PROGRAMS_KEPT
 from sidecar.protocol.spool import OnFull
-from sidecar.spool import Spool, SpoolBudget
+from sidecar.spool import Spool
+from sidecar.spoolbudget import SpoolBudget
+from sidecar.spoolfile import SpoolFile
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +57,7 @@ class Processes:
         hands: Hands,
         clock: Clock,
         *,
-        state_folder: Path,
+        store: ProgramStore,
         emit: Emit,
         spools: SpoolBudget | None = None,
         hold_time: float = HOLD_TIME,
@@ -55,12 +66,14 @@ class Processes:
         self.spools = spools or SpoolBudget()
         self._hands = hands
         self._clock = clock
-        self._state_folder = state_folder
+        self._store = store
         self._around = Surroundings(
-            hands, clock, emit, self._spawn, self._new_spool, self._note_end
+            hands, clock, emit, store, self._spawn, self._new_spool, self._note_end
         )
         self._starting: set[bytes] = set()
         self._all: dict[bytes, Process] = {}
+        self._reopened: dict[tuple[bytes, int], SpoolFile] = {}  # until their process is made
+        self._unfed: set[bytes] = set()  # an earlier core did not say that they got all input
         self._forgotten = Forgotten()
         self._drains = Drains()
         self._ends = 0
@@ -72,24 +85,47 @@ class Processes:
         """Programs may be started within this block; with it ends what is read of them."""
         try:
             async with anyio.create_task_group() as self._group:
+                self._restore()
+                if self._all and self._hands.status()["state"] == "connected":
+                    await self.adopt_known()
                 yield
                 self._group.cancel_scope.cancel()
         finally:
             for process in self._all.values():
-                process.close()
+                process.ends.close()
             self._all.clear()
             self._drains.close()
+            self._store.close()
 
     async def start(self, spec: Spec, *, id: bytes, owner: str | None) -> Process:
         """Start a program. Its output is read from here on; `supervise` has to follow."""
+        saved = self._saved(id, spec, owner)
         self._starting.add(id)
+        self._store.save(saved)
         try:
             running = await self._hands.spawn(spec.program, key=id)
+        except CallError as error:
+            if error.started is Started.NO:
+                self._store.forget(id)
+            raise
         finally:
             self._starting.remove(id)
-        process = self._all[id] = Process(id, spec, running, self._around, owner=owner)
+        process = Process(saved, self._around, pid=running.pid, start_time=running.start_time)
+        self._all[id] = process
+        process.connect(running)
         self._around.emit("exec.started", {"pid": process.pid}, call=id)
         return process
+
+    def _saved(self, id: bytes, spec: Spec, owner: str | None, *, age: float = 0.0) -> Saved:
+        return Saved(
+            id,
+            spec,
+            Told.of(spec.program),
+            owner,
+            began=self._clock.now() - age,
+            began_wall=self._clock.wall() - age,
+            has_given_input=spec.input is not None,
+        )
 
     def adopt_supervision(self, process: Process) -> None:
         """Drive it to its end apart from any call."""
@@ -111,23 +147,80 @@ class Processes:
         """Oldest first."""
         return list(self._all.values())
 
+    # Programs of an earlier core ----------------------------------------------------------
+
+    def _restore(self) -> None:
+        """Those that are on record, as they were when it ended."""
+        restored, self._store.restored = self._store.restored, []
+        for one in restored:
+            id = one.saved.id
+            torn = [n for n, file in one.spools.items() if file.facts.reading]
+            self._reopened = {(id, n): file for n, file in one.spools.items()}
+            process = Process(one.saved, self._around, pid=one.pid, start_time=one.start_time)
+            self._all[id] = process
+            for n in torn:
+                process.emit_gap(n, "killed")
+            self._restore_state(process, one)
+
+    def _restore_state(self, process: Process, one: Restored) -> None:
+        if one.end is not None:
+            process.restore_end(one.end, is_settled=one.is_settled)
+        if not one.is_fed:
+            self._unfed.add(process.id)
+        if process.ended is None and process.pid:
+            self._hands.adopt(process.id, process.pid, process.start_time)
+
     async def adopt_known(self) -> None:
         """Hands is here, or back: go on with what it knows, and take up what we do not know."""
-        for known in await self._hands.known():
-            process = self._all.get(known.key)
-            if known.key in self._starting or known.key in self._forgotten:
-                continue
-            if process is None:
-                # Hands is not trusted: what is no call's is not ours, and each takes descriptors.
-                if is_id(known.key) and len(self._all) < MOST_TAKEN_UP:
-                    await self._take_up(known)
-            elif process.state is State.UNKNOWN and process.ended is not None:
-                process.revive()
-                self.adopt_supervision(process)
+        known = {one.key: one for one in await self._hands.known()}
+        for one in known.values():
+            await self._meet(one)
+        for process in list(self._all.values()):
+            if process.ends.link is Link.WAITING and process.id not in known:
+                self._lose(process)
         self._around.hands_back.ring()
 
+    async def _meet(self, known: Known) -> None:
+        if known.key in self._starting or known.key in self._forgotten:
+            return
+        process = self._all.get(known.key)
+        if process is None:
+            # Hands is not trusted: what is no call's is not ours, and each takes descriptors.
+            if is_id(known.key) and len(self._all) < MOST_TAKEN_UP:
+                await self._take_up(known)
+        elif process.ends.link is Link.WAITING:
+            await self._go_on(process)
+        elif process.state is State.UNKNOWN and process.ended is not None:
+            process.revive()
+            self.adopt_supervision(process)
+
+    async def _go_on(self, process: Process) -> None:
+        """One of an earlier core, of which we know all but what became of it meanwhile."""
+        self._starting.add(process.id)  # hands may leave and come back meanwhile
+        try:
+            running = await self._hands.take(process.id)
+        except CallError as error:
+            if error.code is not Code.HANDS_AWAY:
+                self._lose(process)
+            return
+        finally:
+            self._starting.remove(process.id)
+        if process.state is State.UNKNOWN and process.ended is not None:
+            process.revive()  # it was given up while hands was away
+        process.connect(running)
+        self._around.emit("exec.resumed", {"pid": process.pid}, call=process.id)
+        self._spawn(partial(process.resume_feed, is_fed=process.id not in self._unfed))
+        self.adopt_supervision(process)
+
+    def _lose(self, process: Process) -> None:
+        """Nobody has its pipes. If it lives, it can still be ended, and be seen to end."""
+        process.lose()
+        if process.ended is None:
+            self.adopt_supervision(process)
+
     async def _take_up(self, known: Known) -> None:
-        self._starting.add(known.key)  # hands may leave and come back meanwhile
+        """One that we know nothing of: an earlier core had no disk to put it on record."""
+        self._starting.add(known.key)
         try:
             running = await self._hands.take(known.key)
         except CallError as error:
@@ -139,10 +232,18 @@ class Processes:
             argv=known.command.split(b"\0") if known.command else (),
             terminal=Terminal() if known.has_terminal else None,
         )
+        # Our clock counts from boot, as the kernel's dates of processes.
+        began = running.start_time / os.sysconf("SC_CLK_TCK")
+        age = max(0.0, self._clock.now() - began)
         process = Process(
-            known.key, Spec(program), running, self._around, owner=None, is_adopted=True
+            self._saved(known.key, Spec(program), None, age=age),
+            self._around,
+            pid=running.pid,
+            start_time=running.start_time,
+            is_adopted=True,
         )
         self._all[known.key] = process
+        process.connect(running)
         self._around.emit("exec.adopted", {"pid": process.pid, "before": "unknown"}, call=known.key)
         self.adopt_supervision(process)
 
@@ -179,22 +280,26 @@ class Processes:
         """Release what is kept of it. Who still prints into its pipes is read on."""
         del self._all[process.id]
         self._forgotten.add(process.id)
-        for reader in process.abandon_outputs():
+        self._store.forget(process.id)
+        for reader in process.ends.abandon():
             self._drains.add(reader)
 
     async def _forget(self, process: Process) -> None:
+        if process.ends.has_spools:
+            await anyio.to_thread.run_sync(self._store.remove_spools, process.id)
         with anyio.move_on_after(LOOK_TIME), suppress(CallError):
             await self._hands.forget(process.id)
 
     # What programs are given --------------------------------------------------------------
 
-    def _new_spool(self, on_full: OnFull) -> Spool:
+    def _new_spool(self, id: bytes, n: int, on_full: OnFull) -> Spool:
         return Spool(
-            self._state_folder,
+            self._store.path(id, n),
             self._clock,
             self.spools,
             hold_time=self.hold_time,
             on_full=on_full,
+            reopened=self._reopened.pop((id, n), None),
         )
 
     def _spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:

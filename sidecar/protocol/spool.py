@@ -16,10 +16,14 @@ has not read are not overwritten, so a full spool has no room and the program wa
 
 The time without progress begins when there is something to read, not while the owner is at the
 end. Bytes that a disk would not take leave holes; so what is kept is a list of ranges.
+
+Where bytes lie follows from their offset alone, so that a store which outlives its process needs
+only a few numbers beside the bytes (`Facts`) to be gone on with at the same offset.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -49,6 +53,24 @@ class Placement:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a store says of a spool that an earlier process had filled.
+
+    `reading` is set if that process was killed between taking bytes from the pipe and keeping
+    them: how many there were at most, all behind `size`. Some of what the ring held may have been
+    overwritten by them already.
+    """
+
+    head: int
+    tail: int
+    size: int = 0
+    reading: int = 0
+    has_ended: bool = False
+    unwritten: int = 0
+    holes: Sequence[tuple[int, int]] = ()  # sorted; the store has not got these
+
+
 class SpoolProtocol:
     """The offsets of one spool. `now` is in seconds."""
 
@@ -71,6 +93,31 @@ class SpoolProtocol:
         self._has_owner = False
         self._position = 0  # what the owner has, or had
         self._progress_at = 0.0
+
+    @classmethod
+    def restored(
+        cls, facts: Facts, *, hold_time: float = HOLD_TIME, on_full: OnFull = OnFull.DROP
+    ) -> SpoolProtocol:
+        """One that goes on where an earlier process was, with nobody who owns its pace yet."""
+        spool = cls(head=facts.head, tail=facts.tail, hold_time=hold_time, on_full=on_full)
+        spool.size, spool.unwritten = facts.size, facts.unwritten
+        spool.has_ended = facts.has_ended
+        oldest = max(facts.head, facts.size + facts.reading - facts.tail)
+        spool._kept = [(0, facts.size)]
+        spool._forget(facts.head, oldest)
+        for start, stop in facts.holes:
+            spool._forget(start, stop)
+        return spool
+
+    @property
+    def head(self) -> int:
+        """How many of the first bytes are kept."""
+        return self._head
+
+    @property
+    def tail(self) -> int:
+        """How many of the latest bytes are kept."""
+        return self._tail
 
     @property
     def capacity(self) -> int:

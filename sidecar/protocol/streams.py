@@ -45,11 +45,14 @@ STDIN, STDOUT, STDERR, CONTENT = 0, 1, 2, 3
 class SendStream:
     """The sending side. Bytes come from a source that can be read again by offset."""
 
-    def __init__(self, id: bytes, n: int, *, limit: int, start: int = 0) -> None:
+    def __init__(
+        self, id: bytes, n: int, *, limit: int, start: int = 0, sent: int | None = None
+    ) -> None:
+        """`sent`: an earlier process may have sent all up to there; `resume` has to follow."""
         self.id = id
         self.n = n
         self.next = start  # offset of the next byte to send
-        self.high = start  # one past the highest byte ever sent
+        self.high = start if sent is None else sent  # one past the highest byte ever sent
         self.start = start  # where the digest begins
         self.received = start  # the receiver has everything below
         self.limit = limit
@@ -116,7 +119,7 @@ class SendStream:
         self.next = received
         self.limit = limit  # what the old receiver granted is worth nothing to a new one
         self._blocked_at = None
-        if start == self.start:
+        if start == self.start and received <= self._hashed:
             return False
         self.start = self._hashed = received
         return True
@@ -254,6 +257,13 @@ class ReceiveStream:
         self._hole = None
         self._granted = max(self._granted, self.limit)
         return [self.received, self.start, self._granted]
+
+    def renew(self) -> None:
+        """Another sender goes on, which hashes only what it sends itself; what the one before
+        said of the end was about its own digest."""
+        self.start = self.received
+        self._final = None
+        self._hole = None
 
     def answers(self) -> list[Envelope]:
         """Envelopes for the sender: credit and rewinds."""

@@ -92,6 +92,13 @@ class Receiver:
             sha256 = EMPTY if self._began else sha256
             self.feed(wire.End(self.stream.id, self.stream.n, offset, self.stream.start, sha256))
 
+    def renew(self) -> None:
+        """Another process will go on with this stream, which cannot know what the one before had
+        hashed: the digest begins anew with what comes from here on."""
+        if self.error is None and self.stream.ended is None and self.stream.received:
+            self.stream.renew()
+            self._chunks.append(self.stream.received)
+
     def never_began(self) -> None:
         """The result came, and this stream is not among those that it names: it is empty."""
         if self.error is None:

@@ -27,7 +27,8 @@ from sidecar.hands.local.hands import LocalHands
 from sidecar.identity import new_id
 from sidecar.pipes import PipeReader
 from sidecar.protocol.spool import OnFull
-from sidecar.spool import Spool, SpoolBudget
+from sidecar.spool import Spool
+from sidecar.spoolbudget import SpoolBudget
 from tests.bench.measure import seconds
 from tests.bench.stage import PATIENCE, Stage, hands_process
 
@@ -133,11 +134,10 @@ class Within(Contestant):
 
     async def once(self, argv: list[str], printed: int) -> None:
         async with self._running(Program(argv=argv)) as (key, running):
-            spool = Spool(self._folder, SystemClock(), SpoolBudget(), on_full=OnFull.DROP)
-            reader = PipeReader(
-                running.stdout, spool, on_data=_nothing, on_full=_nothing, io=self._hands.pipe_io
-            )
-            reader.listen()
+            spool = Spool(self._folder / "spool", SystemClock(), SpoolBudget())
+            io = self._hands.pipe_io
+            reader = PipeReader(spool, on_data=_nothing, on_full=_nothing, io=io)
+            reader.connect(running.stdout)
             ended = await self._hands.wait(key)
             reader.flush()
             await reader.wait_finished()

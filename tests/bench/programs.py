@@ -17,7 +17,8 @@ from sidecar.hands.local.hands import LocalHands
 from sidecar.identity import new_id
 from sidecar.pipes import PipeReader
 from sidecar.protocol.spool import OnFull
-from sidecar.spool import Spool, SpoolBudget
+from sidecar.spool import Spool
+from sidecar.spoolbudget import SpoolBudget
 from tests.bench.measure import (
     MIB,
     Scale,
@@ -178,9 +179,9 @@ async def _spool(size: int) -> None:
             key = new_id(SystemClock())
             argv = ["head", "-c", str(size), "/dev/zero"]
             running = await hands.spawn(Program(argv=argv), key=key)
-            spool = Spool(folder, SystemClock(), SpoolBudget(), on_full=OnFull.DROP)
-            reader = PipeReader(running.stdout, spool, on_data=_nothing, on_full=_nothing)
-            reader.listen()
+            spool = Spool(folder / "spool", SystemClock(), SpoolBudget(), on_full=OnFull.DROP)
+            reader = PipeReader(spool, on_data=_nothing, on_full=_nothing)
+            reader.connect(running.stdout)
             await reader.wait_finished()
             assert spool.size == size, f"{spool.size} bytes came, {size} were printed"
             await hands.wait(key)

@@ -11,15 +11,17 @@ from sidecar.clock import ManualClock
 from sidecar.pipes import PipeReader
 from sidecar.processes.drains import Drains
 from sidecar.protocol.limits import DRAINED_PIPES
-from sidecar.spool import Spool, SpoolBudget
+from sidecar.spool import Spool
+from sidecar.spoolbudget import SpoolBudget
 
 
 def drained(folder: Path) -> tuple[PipeReader, int]:
     """A reader that discards, and the other end of its pipe."""
     fd, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    spool = Spool(folder, ManualClock(), SpoolBudget())
-    reader = PipeReader(fd, spool, on_data=lambda: None, on_full=lambda: None)
+    spool = Spool(folder / "spool", ManualClock(), SpoolBudget())
+    reader = PipeReader(spool, on_data=lambda: None, on_full=lambda: None)
     reader.discard()
+    reader.connect(fd)
     spool.close()
     return reader, writer
 

@@ -19,7 +19,8 @@ from sidecar.processes.output import Output
 from sidecar.processes.source import SpoolSource
 from sidecar.protocol.spool import OnFull
 from sidecar.protocol.streams import Piece
-from sidecar.spool import Spool, SpoolBudget
+from sidecar.spool import Spool
+from sidecar.spoolbudget import SpoolBudget
 
 
 class Printer:
@@ -30,9 +31,11 @@ class Printer:
         self.clock = ManualClock()
         self.noted = 0
         self._group = group
-        spool = Spool(folder, self.clock, SpoolBudget(), head=10, tail=tail, on_full=on_full)
-        self.output = Output(1, fd, spool, is_terminal=False, on_data=self._note, spawn=self._spawn)
-        self.output.begin()
+        spool = Spool(
+            folder / "spool", self.clock, SpoolBudget(), head=10, tail=tail, on_full=on_full
+        )
+        self.output = Output(1, spool, is_terminal=False, on_data=self._note, spawn=self._spawn)
+        self.output.connect(fd)
 
     def _note(self) -> None:
         self.noted += 1

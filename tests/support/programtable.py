@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
 from sidecar.clock import SystemClock
 from sidecar.errors import CallError, Code
@@ -17,6 +18,7 @@ from sidecar.hands.local.hands import LocalHands
 from sidecar.identity import new_id
 from sidecar.processes.process import Process
 from sidecar.processes.record import Spec
+from sidecar.processes.store import ProgramStore
 from sidecar.processes.table import Processes
 
 
@@ -90,7 +92,7 @@ class Reach:
 class Bench:
     """`table` over `hands`, and every event that they made."""
 
-    def __init__(self, hands: Reach, folder: Path) -> None:
+    def __init__(self, hands: Reach, folder: Path, store: ProgramStore) -> None:
         self.hands = hands
         self.folder = folder
         self.events: list[tuple[str, Any]] = []
@@ -98,7 +100,7 @@ class Bench:
         self.table = Processes(
             hands,  # type: ignore[arg-type]  # what it does not have itself, it has from hands
             self.clock,
-            state_folder=folder,
+            store=store,
             emit=self.emit,
         )
 
@@ -129,10 +131,20 @@ class Bench:
 
 @asynccontextmanager
 async def open_other(bench: Bench) -> AsyncIterator[Bench]:
-    """Another table over the same hands, as of a core that was started anew."""
-    other = Bench(bench.hands, bench.folder)
-    async with other.table.running():
+    """Another table over the same hands, as of a core that was started anew, and has nothing of
+    what the one before had on disk."""
+    folder = bench.folder / "other"
+    folder.mkdir(exist_ok=True)
+    async with _open(bench.hands, folder) as other:
         yield other
+
+
+@asynccontextmanager
+async def _open(hands: Reach, folder: Path) -> AsyncIterator[Bench]:
+    store = await anyio.to_thread.run_sync(ProgramStore.open, folder)
+    bench = Bench(hands, folder, store)
+    async with bench.table.running():
+        yield bench
 
 
 @asynccontextmanager
@@ -140,8 +152,7 @@ async def open_bench(folder: Path) -> AsyncIterator[Bench]:
     workspace = folder / "workspace"
     workspace.mkdir()
     async with LocalHands.open_root(str(workspace)) as hands:
-        bench = Bench(Reach(hands), folder)
-        async with bench.table.running():
+        async with _open(Reach(hands), folder) as bench:
             yield bench
 
 

@@ -62,6 +62,7 @@ KILL_TIME = 10.0  # beyond the grace
 AWAY_TIME = 60.0  # that `wait` waits for a hands that has gone
 TRIES = 3  # of a request that may be asked again
 MAX_OWED = 4096  # requests kept for a hands that is away
+NOBODY = b""  # in place of the incarnation of a hands
 MAX_PROGRAMS = 4096  # more than a hands keeps; the oldest is no longer adopted
 
 T = TypeVar("T")
@@ -217,6 +218,12 @@ class SocketHands:
             "hands went away while it was starting the program",
             started=Started.UNKNOWN,
         )
+
+    def adopt(self, key: bytes, pid: int, start_time: int) -> bool:
+        """See `Hands.adopt`. Hands is told when it connects; one that knows it takes no notice."""
+        if key not in self._programs:
+            self._programs[key] = _Started(pid, start_time, NOBODY)
+        return True
 
     async def take(self, key: bytes) -> Running:
         return await self._repeat(lambda connection: self._take(connection, key))

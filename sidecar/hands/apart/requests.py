@@ -7,7 +7,6 @@ end with it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,8 +139,7 @@ class Requests:
 
     async def adopt(self, a: Arguments) -> Answer:
         for key, pid, start_time in a["programs"]:
-            with suppress(CallError):  # no room: core hears that it is not known
-                self._hands.adopt(key, pid, start_time)
+            self._hands.adopt(key, pid, start_time)
         return Answer()
 
     async def end_input(self, a: Arguments) -> Answer:

@@ -167,11 +167,11 @@ class LocalHands:
         return await self._programs.spawn(program, key=key)
 
     def adopt(self, key: bytes, pid: int, start_time: int) -> bool:
-        """Know a program that a hands before us started, so that it can be signalled and ended.
-
-        False if it is there no more. `wait` will raise `outcome_unknown`.
-        """
-        return self._programs.adopt(key, pid, start_time)
+        """See `Hands.adopt`. `wait` will raise `outcome_unknown`."""
+        try:
+            return self._programs.adopt(key, pid, start_time)
+        except CallError:  # no room
+            return False
 
     async def take(self, key: bytes) -> Running:
         raise CallError(Code.UNSUPPORTED, "hands in the process of core ends with it")
