@@ -170,14 +170,12 @@ class DiskJournal:
         tail = self._tail
         while tail.size > self._tail_bytes and tail.first <= self._log.disk_number:
             tail.drop_first()
-        while self._log.is_in_memory and self._is_tail_full():
+        while self._log.is_in_memory and (
+            tail.size > self._memory_bytes or tail.last - tail.first >= MEMORY_JOURNAL_EVENTS
+        ):
             before = tail.size
             tail.drop_first()
             self._dropped_bytes += before - tail.size
-
-    def _is_tail_full(self) -> bool:
-        tail = self._tail
-        return tail.size > self._memory_bytes or tail.last - tail.first >= MEMORY_JOURNAL_EVENTS
 
     def _retain(self) -> None:
         """Whole segments go, the oldest first."""

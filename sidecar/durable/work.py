@@ -83,7 +83,9 @@ def renew(
 
 
 def remove(disk: Disk, segment: Segment) -> None:
-    """Close and unlink; a name that stays only costs room, until the next start."""
+    """Close and unlink, if it was ever made; a name that stays only costs room."""
+    if segment.fd < 0 and not segment.written:
+        return
     segment.close(disk)
     try:
         disk.unlink(segment.path)

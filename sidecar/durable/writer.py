@@ -23,7 +23,7 @@ import anyio
 log = logging.getLogger(__name__)
 
 SYNC_REST = 0.02  # seconds from the end of one sync to the begin of the next
-CLOSE_TIME = 10.0  # seconds that the last round may take when a process ends
+CLOSE_TIME = 5.0  # seconds that the last round may take when a process ends
 
 Finish = Callable[[], None]
 Work = Callable[[], Finish]  # runs in the thread, does not raise; its return runs in the loop
