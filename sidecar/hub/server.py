@@ -72,6 +72,8 @@ class HubSocket(WebSocketsSansIOProtocol):
             if self.close_sent:  # the connection broke after the writer had looked
                 raise ClientDisconnected from None
             raise
+        if self.close_sent:
+            self.handshake_complete = True  # by a denial: uvicorn would log that nobody answered
 
 
 def _http_of(hub: Hub) -> type[H11Protocol]:

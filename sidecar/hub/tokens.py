@@ -22,6 +22,7 @@ from sidecar.protocol.names import GROUPS_CLAIM, Grant
 
 ALGORITHM = "HS256"
 CLOCK_SKEW = 300.0
+LATEST = 1e15  # seconds since the epoch; 32 million years
 RECONNECTION_ISSUER = "https://webpubsub.azure.com"
 RECONNECTION_LIFETIME = 7 * 86400.0
 
@@ -153,6 +154,8 @@ def _time(claims: _Claims, name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TokenError(f"the claim {name!r} is not a number")
+    if not abs(value) < LATEST:  # nor is NaN, which JSON of Python may hold
+        raise TokenError(f"the claim {name!r} is not a number of seconds")
     return float(value)
 
 

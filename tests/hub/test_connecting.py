@@ -81,6 +81,11 @@ async def test_a_missing_or_broken_token_is_refused_before_the_upgrade(
     assert await status_of(f"{hub.address.client_url}?access_token={token}") == 401
 
 
+async def test_a_refusal_is_no_fault_of_the_hub(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    assert await status_of(f"{hub.address.client_url}?access_token=nonsense") == 401
+    assert [record.getMessage() for record in caplog.records] == []
+
+
 async def test_an_expired_token_is_refused(hub: Hub) -> None:
     token = hub.mint(WELCOME, lifetime=-1)
     assert await status_of(f"{hub.address.client_url}?access_token={token}") == 401

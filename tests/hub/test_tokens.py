@@ -70,6 +70,8 @@ def test_clocks_may_differ_by_five_minutes() -> None:
         pytest.param(signed(exp=NOW), "expired", id="expired"),
         pytest.param(signed(exp=None), "no expiry", id="no-expiry"),
         pytest.param(signed(exp="tomorrow"), "not a number", id="expiry-text"),
+        pytest.param(signed(exp=float("nan")), "not a number of", id="expiry-nan"),
+        pytest.param(signed(exp=10**400), "not a number of", id="expiry-beyond-floats"),
         pytest.param(signed(nbf=NOW + 301), "not valid yet", id="not-before"),
         pytest.param(signed(iat=NOW + 301), "not valid yet", id="issued-later"),
         pytest.param(signed(aud=AUDIENCE.replace("http", "ws", 1)), "audience", id="ws-audience"),
