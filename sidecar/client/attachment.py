@@ -221,6 +221,12 @@ class RemoteAttachment:
             self._outbox.control(envelope)
             self._wake()
 
+    def _say(self, envelope: wire.Envelope) -> None:
+        """What a later one of its kind makes needless: see `Outbox.exempt`."""
+        if self._outbox is not None:
+            self._outbox.exempt(envelope)
+            self._wake()
+
     def start(self, call: PendingCall) -> None:
         """Send a new call. Raises `CallError` if the attachment was refused."""
         if self._is_closed:
@@ -366,9 +372,7 @@ class RemoteAttachment:
         for call in list(self.calls.values()):
             call.fail(gone)
             self.forget(call)
-        if self._outbox is not None:
-            self._outbox.exempt(wire.Detach())
-            self._wake()
+        self._say(wire.Detach())
 
     def drop(self) -> None:
         """After `close`, when the goodbye is on its way."""

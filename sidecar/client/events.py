@@ -199,7 +199,7 @@ class EventStream(RemoteAttachment):
             return
         if self.cursor.series == self.answer.series and self.cursor.seq > self._acked:
             self._acked = self.cursor.seq
-            self.send(wire.EventAck(self._acked))
+            self._say(wire.EventAck(self._acked))
 
     def _fail(self, error: CallError) -> None:
         super()._fail(error)

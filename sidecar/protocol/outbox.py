@@ -167,7 +167,8 @@ class Outbox:
         self._control.append(item)
 
     def exempt(self, envelope: Envelope) -> None:
-        """Queue a `window`, `blocked` or `detach`: the newest of each kind, without a window."""
+        """Queue a `window`, `blocked`, `event-ack` or `detach`: the newest of each kind, without
+        a window. One that is lost is not sent again: a later one says it, or a new attachment."""
         if self.is_closed:
             return
         self._exempt[type(envelope)] = encode(envelope)
