@@ -152,6 +152,9 @@ class PendingCall:
         if any(receiver.stream.received for receiver in self.receivers.values()):
             self.fail(_broken_off(self.id))
             return False
+        if any(sender.stream.received or sender.is_finished for sender in self.senders.values()):
+            self.fail(_given_away(self.id))  # a source keeps nothing that was received
+            return False
         for sender in self.senders.values():
             sender.resume(0, 0, min(sender.stream.limit, STREAM_CREDIT))
         self.accepted = False
@@ -237,7 +240,8 @@ def _not_accepted(id: bytes, started: Started) -> CallError:
 def _overdue(id: bytes) -> CallError:
     return CallError(
         Code.TIMEOUT,
-        f"no sidecar answers for call {show(id)}: whether it ended is unknown; ask for it by its id",
+        f"no sidecar answers for call {show(id)}: whether it ended is unknown; ask for it by its"
+        " id",
         started=Started.UNKNOWN,
         retry=Retry.SAME_ID,
         which="answer",
@@ -249,6 +253,15 @@ def _never_began(id: bytes) -> CallError:
         Code.NOT_ACCEPTED,
         f"call {show(id)} had not begun when the sidecar was restarted: it runs only if somebody"
         " who has its arguments sends it again",
+        retry=Retry.NEW_ID,
+    )
+
+
+def _given_away(id: bytes) -> CallError:
+    return CallError(
+        Code.NOT_ACCEPTED,
+        f"call {show(id)} had not begun when the sidecar was restarted, and bytes that were sent"
+        " for it went with that: send them with a new call",
         retry=Retry.NEW_ID,
     )
 

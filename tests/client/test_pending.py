@@ -13,6 +13,8 @@ from sidecar.errors import CallError, Code, Retry, Started
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.calls import failure, fenced
 from sidecar.protocol.limits import ACCEPT_TIME
+from sidecar.protocol.streams import SendStream
+from sidecar.streaming import BytesSource, Sender
 
 ID = bytes(16)
 CALL = wire.Call(ID, "sidecar.ping", b"\xa0")
@@ -103,6 +105,25 @@ async def test_a_stream_of_it_that_was_begun_cannot_begin_again() -> None:
     with pytest.raises(CallError, match="what is missing of it will not come") as caught:
         await bench.call.wait()
     assert (caught.value.code, caught.value.retry) == (Code.OUTCOME_UNKNOWN, Retry.NEW_ID)
+
+
+async def test_bytes_that_a_sidecar_took_along_cannot_be_sent_again() -> None:
+    bench = Bench()
+    stream = SendStream(ID, 0, limit=100)
+    sender = Sender(stream, BytesSource(b"input"), clock=bench.clock, wake=lambda: None)
+    bench.call.senders[0] = sender
+    stream.sent(5)
+    sender.receive(wire.Credit(ID, 0, 5, 100))
+    assert not bench.call.receive_state(wire.State(ID, "resend"))
+    with pytest.raises(CallError) as caught:
+        await bench.call.wait()
+    error = caught.value
+    assert (error.code, error.started, error.retry) == (
+        Code.NOT_ACCEPTED,
+        Started.NO,
+        Retry.NEW_ID,
+    )
+    assert sender.error is error
 
 
 async def test_after_a_minute_it_is_fenced_and_then_it_never_ran() -> None:
