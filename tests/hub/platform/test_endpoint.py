@@ -118,6 +118,17 @@ async def test_the_seventh_wrong_attempt_in_a_minute_is_put_off(
     assert (await call.renew(token)).status_code == 200
 
 
+async def test_a_calendar_that_jumps_costs_no_run_token(
+    hub: Hub, call: Any, clock: ManualClock
+) -> None:
+    token = hub.mint_run_token("demo")
+    clock._wall += 7200
+    answer = await call.renew(token)
+    assert answer.status_code == 200
+    claims = jwt.decode(answer.json()["token"], options={"verify_signature": False})
+    assert claims["exp"] == int(clock.wall() + 300)
+
+
 async def test_a_stranger_keeps_nobody_out(hub: Hub, call: Any) -> None:
     token = hub.mint_run_token("demo")
     statuses = [(await call.renew("guess")).status_code for _ in range(7)]
