@@ -71,7 +71,7 @@ def _parse(arguments: Sequence[str]) -> tuple[str | None, bool]:
 def _describe(answer: dict[str, Any]) -> str:
     channel = answer.get("channel", {})
     who = f"run {answer.get('run')}, sidecar {answer.get('version')}, process {answer.get('pid')}"
-    hands = _describe_hands(answer.get("hands", {}))
+    hands = _describe_hands(answer.get("hands", {})) + _describe_token(answer.get("token", {}))
     if answer.get("healthy"):
         return f"healthy: {who}, channel open{hands}"
     why = f"{channel.get('reason')}: {channel.get('message')}" if channel.get("reason") else ""
@@ -84,3 +84,11 @@ def _describe_hands(hands: dict[str, Any]) -> str:
     if hands.get("state") != "away":
         return ""
     return f", hands away for {hands.get('since', 0.0):.0f} s ({hands.get('why')})"
+
+
+def _describe_token(token: dict[str, Any]) -> str:
+    """The work goes on without a good one, until the channel has to be dialled again."""
+    if not token.get("failure"):
+        return ""
+    way_out = f"; {token['way_out']}" if token.get("way_out") else ""
+    return f", token {token.get('state')}: {token['failure']}{way_out}"

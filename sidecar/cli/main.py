@@ -48,6 +48,7 @@ SECTIONS = {
         "hands": "The half that acts, for a container of its own.",
         "health": "Is the sidecar of this sandbox well? For health checks.",
         "drain": "End the run, and wait until all is delivered.",
+        "repoint": "Give this sandbox's sidecar another token, hub or endpoint.",
         "hub": "The embedded hub alone.",
         "token": "Mint a token, for the hub of `sidecar dev` or any other.",
     },

@@ -127,7 +127,6 @@ def _number(found: Mapping[str, Any], key: str, most: float) -> float:
 
 def _seconds(retry_after: str | None) -> float:
     """The header may also hold a date (RFC 9110 §10.2.3); calendars cannot be trusted with it."""
-    try:
-        return min(max(float(retry_after or ""), 1.0), LONGEST_PAUSE)
-    except ValueError:
+    if retry_after is None or not retry_after.isdecimal():
         return REFUSED_PAUSE
+    return min(max(float(retry_after[:10]), 1.0), LONGEST_PAUSE)
