@@ -40,6 +40,11 @@ class Journal(Protocol):
         ...
 
     @property
+    def degraded(self) -> str | None:
+        """Why they do not although they should, as in "No space left on device"."""
+        ...
+
+    @property
     def first(self) -> int:
         """The oldest event kept; 1 if there was none yet."""
         ...
@@ -200,6 +205,7 @@ class MemoryJournal:
     """A journal that ends with the process."""
 
     durable = False
+    degraded = None
     synced = 0
 
     def __init__(

@@ -110,8 +110,13 @@ def facts(parts: Parts) -> dict[str, Any]:
         "events": {
             "first": parts.journal.first,
             "last": parts.journal.last,
+            "written": parts.journal.written,
+            "synced": parts.journal.synced,
+            "acked": parts.journal.acked,
             "durable": parts.journal.durable,
+            "degraded": parts.journal.degraded,
         },
+        "receipts": {"durable": parts.dispatcher.durable},
         "dropped": dict(parts.exchange.dropped),
     }
 

@@ -71,12 +71,35 @@ def _parse(arguments: Sequence[str]) -> tuple[str | None, bool]:
 def _describe(answer: dict[str, Any]) -> str:
     channel = answer.get("channel", {})
     who = f"run {answer.get('run')}, sidecar {answer.get('version')}, process {answer.get('pid')}"
-    hands = _describe_hands(answer.get("hands", {})) + _describe_token(answer.get("token", {}))
+    rest = _describe_state(answer)
+    rest += _describe_hands(answer.get("hands", {}))
+    rest += _describe_token(answer.get("token", {}))
+    rest += _describe_disk(answer.get("events", {}))
     if answer.get("healthy"):
-        return f"healthy: {who}, channel open{hands}"
-    why = f"{channel.get('reason')}: {channel.get('message')}" if channel.get("reason") else ""
-    state = f"channel {channel.get('state')}" + (f", {why}" if why else "")
-    return f"not healthy: {who}, {state}{hands}"
+        return f"healthy: {who}, channel open{rest}"
+    why = ""
+    if channel.get("reason") and channel.get("state") != "open":
+        why = f", {channel['reason']}: {channel.get('message')}"
+    return f"not healthy: {who}, channel {channel.get('state')}{why}{rest}"
+
+
+def _describe_state(answer: dict[str, Any]) -> str:
+    """Unless it simply runs. A token that is refused tells of itself."""
+    match answer.get("state"):
+        case "draining":
+            waits = answer.get("waits_for", {})
+            left = ", ".join(f"{count} {name}" for name, count in waits.items() if count)
+            return f", draining{f' (waits for {left})' if left else ''}"
+        case "superseded":
+            return ", superseded: another sidecar of this run has taken over"
+    return ""
+
+
+def _describe_disk(events: dict[str, Any]) -> str:
+    """It works on without its disk, and would lose what it has if it were killed now."""
+    if not events.get("degraded"):
+        return ""
+    return f", events and receipts in memory only ({events['degraded']})"
 
 
 def _describe_hands(hands: dict[str, Any]) -> str:
