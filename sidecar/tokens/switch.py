@@ -67,6 +67,7 @@ class SwitchProvider:
         self._repoint: Repoint | None = None
         self._hub_url = hub_url
         self._switched = Bell()
+        self._turns = 0  # how often the source was switched
         self._is_restored = False
         self._is_unproven = False  # repointed, and the hub has not taken its token yet
         self._fell_back: str | None = None
@@ -88,10 +89,10 @@ class SwitchProvider:
         return token
 
     async def changed(self) -> None:
-        source = self._source
+        turn = self._turns
         async with anyio.create_task_group() as group:
-            group.start_soon(_first, source.changed, group.cancel_scope)
-            while self._source is source:
+            group.start_soon(_first, self._source.changed, group.cancel_scope)
+            while self._turns == turn:
                 await self._switched.wait()
             group.cancel_scope.cancel()
 
@@ -109,12 +110,12 @@ class SwitchProvider:
     async def run(self) -> None:
         """What the source has to do in the background, until cancelled."""
         while True:
-            source = self._source
+            turn = self._turns
             if self._fell_back is not None:
                 await self._forget()
             async with anyio.create_task_group() as group:
-                group.start_soon(source.run)
-                while self._source is source:
+                group.start_soon(self._source.run)
+                while self._turns == turn:
                     await self._switched.wait()
                 group.cancel_scope.cancel()
 
@@ -187,8 +188,7 @@ class SwitchProvider:
     def _use(self, repoint: Repoint) -> None:
         self._repoint, self._fell_back = repoint, None
         self._is_unproven = True
-        self._source = self._make(repoint)
-        self._switched.ring()
+        self._turn_to(self._make(repoint))
 
     async def _fall_back(self, source: Source, error: TokenRefused) -> None:
         if self._repoint is not None and self._source is source:
@@ -198,7 +198,11 @@ class SwitchProvider:
         _log.error("%s: back to what the settings name", why)
         self._fell_back = why
         self._repoint = None
-        self._source = self._base
+        self._turn_to(self._base)
+
+    def _turn_to(self, source: Source) -> None:
+        self._source = source
+        self._turns += 1
         self._switched.ring()
 
 
