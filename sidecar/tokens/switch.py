@@ -69,7 +69,7 @@ class SwitchProvider:
         self._switched = Bell()
         self._turns = 0  # how often the source was switched
         self._is_restored = False
-        self._is_unproven = False  # repointed, and the hub has not taken its token yet
+        self._is_unproven = False  # switched, and the hub has taken no token since
         self._fell_back: str | None = None
         self._one_note_at_a_time = anyio.Lock()
 
@@ -197,6 +197,7 @@ class SwitchProvider:
     def _go_back(self, why: str) -> None:
         _log.error("%s: back to what the settings name", why)
         self._fell_back = why
+        self._is_unproven = True
         self._repoint = None
         self._turn_to(self._base)
 

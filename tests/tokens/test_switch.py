@@ -108,11 +108,15 @@ async def test_a_repoint_survives_a_restart_with_the_same_settings(tmp_path: Pat
 async def test_when_the_hub_refuses_what_a_repoint_brought_the_settings_hold_again(
     tmp_path: Path,
 ) -> None:
-    provider = make(tmp_path, token=client_url("one"))
+    told = Told()
+    provider = make(tmp_path, told, token=client_url("one"))
     async with running(provider):
         await provider.repoint({"token": client_url("two")})
         provider.refused(await provider.token(), TokenExpired("HTTP 401: it expired"))
-        assert (await provider.token()).value == "one"
+        token = await provider.token()
+        assert token.value == "one"
+        provider.used(token)
+        assert told.events == ["switched", "refused", "accepted"]
         status = provider.status()
         assert status.source == "fixed"
         assert status.failure is not None and "repointed" in status.failure
