@@ -11,6 +11,13 @@ from sidecar.client import Event, Gap
 WIDTH = 120  # characters of an event's data in one line
 
 
+GAPS = {
+    "corrupt": "the disk no longer has them as they were written",
+    "disk": "the disk would not take them, and memory had no room for so many",
+    "evicted": "nobody had read them, and the journal was full",
+}
+
+
 def describe_event(event: Event) -> str:
     """The data of an event, short."""
     text = describe(event.data)
@@ -20,9 +27,9 @@ def describe_event(event: Event) -> str:
 def describe_gap(gap: Gap) -> str:
     """What cannot be had any more, and why."""
     if gap.why == "new_series":
-        return "a new series begins: the sidecar was started anew"
+        return "a new series begins: the one before was lost, or its end was"
     last = "?" if gap.last is None else gap.last
-    return f"events {gap.first} to {last} are gone: {gap.why}"
+    return f"events {gap.first} to {last} are gone: {GAPS.get(gap.why, gap.why)}"
 
 
 def describe(value: Any) -> str:

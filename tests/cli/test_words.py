@@ -11,6 +11,7 @@ from sidecar.cli.keyfile import HubKey, read_key, write_key
 from sidecar.cli.output import explain, jsonable, wire_path
 from sidecar.client import CallError, Code, Cursor, Event, Gap
 from sidecar.errors import SettingsError, TokenExpired
+from sidecar.protocol.journal import GapReason
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,10 @@ def test_values_in_words(value, text) -> None:
 def test_long_events_are_cut_and_gaps_say_why() -> None:
     event = Event(Cursor(None, 1), 0.0, "x", None, {"text": "y" * 500})
     assert describe_event(event) == "text=" + "y" * 114 + "…"
-    assert describe_gap(Gap(Cursor(), 1, 5, "evicted", 10)) == "events 1 to 5 are gone: evicted"
+    assert describe_gap(Gap(Cursor(), 1, 5, "later", 10)) == "events 1 to 5 are gone: later"
+    told = [describe_gap(Gap(Cursor(), 1, 5, why, 10)) for why in GapReason]
+    assert len(set(told)) == len(GapReason), "each reason has words of its own"
+    assert not any(text.endswith(f": {why}") for text, why in zip(told, GapReason, strict=True))
     assert describe_gap(Gap(Cursor(), 1, None, "new_series", None)).startswith("a new series")
 
 
