@@ -100,7 +100,7 @@ class MemoryReceipts:
     """Receipts that end with the process."""
 
     durable = False
-    refusal = None
+    refusal: CallError | None = None
 
     def __init__(
         self,
