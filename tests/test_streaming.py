@@ -495,6 +495,17 @@ async def test_bytes_that_go_while_the_receiver_is_slow_are_skipped() -> None:
     assert first + rest == data[:begin] + data[200_000:]
 
 
+async def test_a_skip_with_nothing_behind_it_is_nothing_to_hand_over() -> None:
+    async with joined(Spool(content(64 * KIB), gone=10 * KIB), credit=10 * KIB) as pair:
+        await until_skipped(pair)
+        assert not pair.receiver.is_ready
+
+
+async def until_skipped(pair: Wire) -> None:
+    while not pair.receiver.stream.skipped:  # noqa: ASYNC110
+        await anyio.lowlevel.checkpoint()
+
+
 async def test_a_skip_takes_its_bytes_from_the_credit() -> None:
     async with joined(Spool(content(300), gone=50), window=100) as pair:
         pair.hears = False

@@ -79,7 +79,8 @@ class Receiver:
     @property
     def is_ready(self) -> bool:
         """Whether `receive` would return or raise without waiting for the sender."""
-        return bool(self._chunks) or self.error is not None or self.stream.ended is not None
+        has_bytes = any(isinstance(chunk, bytes) for chunk in self._chunks)  # a skip is no chunk
+        return has_bytes or self.error is not None or self.stream.ended is not None
 
     def finish_at(self, offset: int, sha256: bytes | None) -> None:
         """The result says where this stream ends: enough, if nothing is missing.
