@@ -502,7 +502,7 @@ async def test_a_skip_with_nothing_behind_it_is_nothing_to_hand_over() -> None:
 
 
 async def until_skipped(pair: Wire) -> None:
-    while not pair.receiver.stream.skipped:  # noqa: ASYNC110
+    while not pair.receiver.stream.skipped:
         await anyio.lowlevel.checkpoint()
 
 
