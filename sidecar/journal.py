@@ -125,6 +125,7 @@ class ReaderHost(Protocol):
     def series(self) -> bytes: ...
     async def read(self, after: int, *, max_bytes: int, max_records: int) -> Batch: ...
     def check_cursor(self, after: int) -> None: ...
+    def gap_of(self, series: bytes, after: int) -> tuple[Gap, int]: ...
     def ack(self, name: str, seq: int) -> None: ...
     def reader_closed(self) -> None: ...
     async def wait(self, after: int) -> None: ...
@@ -166,15 +167,17 @@ class Reader:
 
     def _notice_series(self) -> None:
         if self.series != self._journal.series:
-            self._gap = self._gap or Gap(self.cursor + 1, None, None, GapReason.NEW_SERIES)
+            self._gap, self.cursor = self._journal.gap_of(self.series, self.cursor)
+            self._sent = min(self._sent, self._gap.from_seq - 1)
             self.series = self._journal.series
-            self.cursor = self._sent = 0
 
-    def rewind(self, after: int, gap: Gap | None = None) -> None:
-        """Go on from `after` again, because what followed did not arrive; nor did `gap`, which is
-        told again if it was between series."""
-        if self.series == self._journal.series:
-            self._journal.check_cursor(after)
+    def rewind(self, after: int, *, series: bytes | None = None, gap: Gap | None = None) -> None:
+        """Go on from `after` (of `series`, None: of this one) again, because what followed did
+        not arrive; nor did `gap`, which is told again if it was between series."""
+        self._notice_series()
+        if series is not None and series != self.series:
+            gap, after = self._journal.gap_of(series, after)
+        self._journal.check_cursor(after)
         self.cursor = after
         if gap is not None and gap.why is GapReason.NEW_SERIES:
             self._gap = gap
@@ -298,6 +301,10 @@ class MemoryJournal:
     def check_cursor(self, after: int) -> None:
         """Raises `Invalid` for a cursor that no reader of this series can have."""
         self._protocol.check_cursor(after)
+
+    def gap_of(self, series: bytes, after: int) -> tuple[Gap, int]:
+        """What a cursor of another series has missed, and where it goes on."""
+        return self._protocol.gap_of(series, after)
 
     def reader_closed(self) -> None:
         """Called by a reader, once."""

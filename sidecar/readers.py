@@ -82,16 +82,23 @@ class EventReader:
         return Item(b"".join(parts), lost=lost)
 
     def _encode(self, gap: Gap) -> bytes:
+        is_between = gap.why is GapReason.NEW_SERIES
         return wire.encode(
-            wire.Gap(self._reader.series, gap.from_seq, str(gap.why), gap.to_seq, gap.bytes)
+            wire.Gap(
+                self._reader.series,
+                gap.from_seq,
+                str(gap.why),
+                gap.to_seq,
+                gap.bytes,
+                (self._reader.cursor or None) if is_between else None,
+            )
         )
 
     def _rewind(self, start: int, series: bytes, gap: Gap | None) -> None:
         """What began behind `start` was lost, and with it everything queued after it."""
-        if series != self._reader.series:
-            # The numbers have begun anew since: that must be told before what follows.
-            start, gap = 0, Gap(start + 1, None, None, GapReason.NEW_SERIES)
-        self._reader.rewind(min(self._reader.cursor, start), gap)
+        if series == self._reader.series:
+            start = min(self._reader.cursor, start)
+        self._reader.rewind(start, series=series, gap=gap)
         self._lane.retract()
         self._room.set()
         self._waiting.cancel()

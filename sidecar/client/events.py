@@ -151,8 +151,8 @@ class EventStream(RemoteAttachment):
 
     def _take_gap(self, gap: wire.Gap) -> Gap | None:
         if gap.series != self._received.series:
-            self._received = Cursor(gap.series, 0)
-            self._acked = 0
+            self._received = Cursor(gap.series, min(gap.after or 0, self._received.seq))
+            self._acked = min(self._acked, self._received.seq)
         elif gap.last is None or gap.last <= self._received.seq:
             return None
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from sidecar.durable.recovery import Recovered
 from sidecar.durable.segment import Segment
 from sidecar.protocol.journal import (
@@ -37,20 +39,28 @@ class Found:
             self._durable.pop(frame.payload.decode(), None)
 
     def restore(self, protocol: JournalProtocol, recovered: Recovered) -> None:
-        """Go on where the log ends; of a log that begins anew, only the names of readers stay."""
-        if recovered.why_new is not None or not recovered.segments:
+        """Go on where the log ends."""
+        segments = recovered.segments
+        if not segments:
             nothing = {name: Durable(0, 0) for name in self._durable}
             protocol.restore(first=1, last=0, evicted_bytes=0, size=0, durable=nothing)
             return
-        oldest, latest = recovered.segments[0], recovered.segments[-1]
+        oldest, latest = segments[0], segments[-1]
+        last = max(self._last, latest.heading.first - 1)
+        evicted = oldest.heading.bytes
         damaged = [segment_ordinal(name) or 0 for name in recovered.damaged]
         is_hurt = any(ordinal < oldest.ordinal for ordinal in damaged)
-        evicted = oldest.heading.bytes
         protocol.restore(
             first=oldest.heading.first,
-            last=max(self._last, latest.heading.first - 1),
+            last=last,
             evicted_bytes=evicted,
             size=latest.heading.bytes + self._bytes - evicted,
             durable=self._durable,
             why_gone=GapReason.CORRUPT if is_hurt else GapReason.EVICTED,
         )
+        for segment, following in pairwise(segments):
+            if segment.series != following.series:
+                protocol.note_end(segment.series, following.heading.first - 1)
+        for series in (latest.series, recovered.series):
+            if series is not None and series != protocol.series:
+                protocol.note_end(series, last)

@@ -15,7 +15,6 @@ not `durable`, says so with an event (`journal.degraded`), and with another one 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,8 +59,6 @@ class DiskJournal:
         self._memory_bytes = memory_bytes
         self._dropped_bytes = 0  # of the events between the disk's last and the tail's first
         self._unkept = 0  # the first of the latest events that were not handed to the log
-        # Events that are not written: they are told anew if the series has to change.
-        self._unwritten: deque[tuple[int, Callable[[int], bytes]]] = deque()
         self._next_heading: Heading | None = None
         self._fault: Fault | None = None
         self._emit: Emit | None = None
@@ -133,19 +130,18 @@ class DiskJournal:
         seq = self._protocol.last + 1
         record = encode(seq)
         self._protocol.check_size(len(record))
-        self._hand_over(seq, record, encode)
+        self._hand_over(seq, record)
         self._protocol.appended(seq, len(record))
         self._trim_tail()
         if self._log.is_in_memory:
             self._grown.ring()
         return seq
 
-    def _hand_over(self, seq: int, record: bytes, encode: Callable[[int], bytes]) -> None:
+    def _hand_over(self, seq: int, record: bytes) -> None:
         is_kept = self._log.is_in_memory or self._log.waiting_bytes <= self._memory_bytes
         if is_kept:
             self._tell_unkept()
             self._log.append(Kind.EVENT, record, seq)
-            self._unwritten.append((seq, encode))
         elif not self._unkept:
             log.error("the disk is too slow: events are dropped from %d on", seq)
             self._unkept = seq
@@ -200,7 +196,7 @@ class DiskJournal:
         await journal_log.recover(replay_all=False, on_frame=self._found.on_frame)
 
     def log_recovered(self, recovered: Recovered) -> None:
-        self._protocol.begin_series(self._log.series)
+        self._protocol.series = self._log.series
         self._found.restore(self._protocol, recovered)
         self._tail = Tail(last=self._protocol.last, total_bytes=self._protocol.total_bytes)
         if recovered.damaged:
@@ -239,28 +235,14 @@ class DiskJournal:
 
     def log_changed(self) -> None:
         if self._log.series != self._protocol.series:
-            self._begin_series()
-        written = self.written
-        while self._unwritten and self._unwritten[0][0] <= written:
-            self._unwritten.popleft()
+            # Nobody has seen the events that were not written yet: they belong to the new one.
+            self._protocol.begin_series(self._log.series, upto=self._log.disk_number)
         if self._log.fault is not self._fault:
             self._fault_changed()
         self._trim_tail()
         if self._protocol.is_over:
             self._retain()
         self._grown.ring()
-
-    def _begin_series(self) -> None:
-        """Nobody has seen the events that were not written yet: they belong to the new one."""
-        unwritten = [encode for _, encode in self._unwritten]
-        self._unwritten.clear()
-        self._protocol.begin_series(self._log.series)
-        self._tail = Tail()
-        self._dropped_bytes = 0
-        self._unkept = 0
-        for encode in unwritten:
-            self.append(encode)
-        self._acked.ring()
 
     def _fault_changed(self) -> None:
         before, self._fault = self._fault, self._log.fault
@@ -332,6 +314,10 @@ class DiskJournal:
     def check_cursor(self, after: int) -> None:
         """Raises `Invalid` for a cursor that no reader of this series can have."""
         self._protocol.check_cursor(after)
+
+    def gap_of(self, series: bytes, after: int) -> tuple[Gap, int]:
+        """What a cursor of another series has missed, and where it goes on."""
+        return self._protocol.gap_of(series, after)
 
     def reader_closed(self) -> None:
         """Called by a reader, once."""

@@ -87,9 +87,3 @@ class Layout:
         for segment in self.segments:
             segment.size = segment.written
         return never
-
-    def begin_series(self, series: bytes) -> list[Segment]:
-        """Leave the segments of the older one to the caller."""
-        stale, self.segments = self.segments, []
-        self.series = series
-        return stale

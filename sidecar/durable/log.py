@@ -34,7 +34,8 @@ from sidecar.durable.layout import Layout
 from sidecar.durable.markfile import MarkFile, try_mark
 from sidecar.durable.owner import LogOwner
 from sidecar.durable.progress import Upto
-from sidecar.durable.recovery import MARK_NAME, OnFrame, recover
+from sidecar.durable.recovery import MARK_NAME, recover
+from sidecar.durable.scanning import OnFrame
 from sidecar.durable.segment import Segment
 from sidecar.durable.work import Fault
 from sidecar.durable.writer import CLOSE_TIME, Finish, LogWriter, Work
@@ -64,7 +65,7 @@ NOWHERE = 0
 class Log:
     """One folder of segments, for one event loop. `recover` comes first.
 
-    `keeps`: records of an older series stay, because their numbers do not matter.
+    `keeps`: the series stays what it is, because the numbers do not matter.
     """
 
     def __init__(
@@ -107,8 +108,8 @@ class Log:
         """Once, before anything else.
 
         `on_frame` is given what is there, in a thread: the frames of the last segment, or with
-        `replay_all` of all. If what was written may be missing, a new segment begins with
-        `refill`, and without `keeps` the older ones go. A disk that is full or read-only gives a
+        `replay_all` of all. If what was written may be missing, the records of a
+        new series begin with `refill`, in a new segment. A disk that is full or read-only gives a
         degraded log; only the format of a newer version, or a folder that we may not read,
         raises `StateUnusable`.
         """
@@ -151,7 +152,7 @@ class Log:
         mark = None
         if self.fault is None:
             mark = Mark(self.series, self._boot, is_clean=True, end=self._layout.end)
-        return partial(self._close, mark, self.segments + self._writing.stale)
+        return partial(self._close, mark, self.segments)
 
     def _close(self, mark: Mark | None, segments: list[Segment]) -> Finish:
         """In the thread that syncs, for it may still have the files in hand."""

@@ -3,31 +3,30 @@
 It runs in a thread and reads only what it must: the headers of all segments, and the frames of
 the last one (or of all, for a log whose owner keeps an index in memory), a mebibyte at a time.
 
-A torn end is cut. A segment whose damage cannot be passed over is set aside as `*.corrupt`, of
-which the latest four are kept for whoever wants to look.
+A torn end is cut. Damage of one record is passed over; other damage ends its segment, which is
+copied up to there. What was found can be told to end in the right place only if the mark says so:
+otherwise what comes now belongs to a new series. Its numbers go on behind what was found, so that
+nothing of the older one is lost that is still there.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from sidecar.durable.disk import Disk
 from sidecar.durable.markfile import MarkFile, try_mark
+from sidecar.durable.scanning import OnFrame, before_damage, replay, set_aside
 from sidecar.durable.segment import Segment
 from sidecar.protocol.mark import BLOCK_BYTES, NO_BOOT, Mark, decode_mark
 from sidecar.protocol.record import Record, record
 from sidecar.protocol.segments import (
     HEADER_BYTES,
     Damaged,
-    Frame,
     NewerFormat,
-    behind_damage,
     decode_header,
-    scan,
     segment_name,
     segment_ordinal,
 )
@@ -35,20 +34,16 @@ from sidecar.statefolder import StateUnusable
 
 log = logging.getLogger(__name__)
 
-PIECE = 1 << 20  # bytes read at a time
-CORRUPT_KEPT = 4  # segments set aside; older ones are removed
 MARK_NAME = "mark"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _NAME = len(segment_name(0))
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
-OnFrame = Callable[[Segment, Frame], None]
-
 
 @record
 class Recovered(Record):
-    """What was found. `why_new` says why numbers must begin anew; None: they go on."""
+    """What was found. `why_new` says why a new series must begin; None: the one found goes on."""
 
     series: bytes | None
     segments: list[Segment]
@@ -104,7 +99,9 @@ class _Recovery:
         self._on_frame = on_frame
         self._segments: list[Segment] = []
         self._torn_bytes = 0
-        self._damaged: list[Path] = []
+        self._damaged: list[str] = []
+        self._headless: list[Path] = []
+        self._cuts: list[tuple[Segment, int]] = []  # damaged segments, and where
         self._is_broken = False  # the end of the log is not known
 
     def run(self) -> Recovered:
@@ -119,16 +116,17 @@ class _Recovery:
             self._replay(segment, is_last=segment is self._segments[-1])
         if mark is not None and self._is_broken:
             self._leave_word(mark)
-        for path in self._damaged:
+        for path in self._headless:
             set_aside(path, self._disk)
-        whole = [segment for segment in self._segments if segment.path not in self._damaged]
+        for segment, end in self._cuts:
+            self._keep_beginning(segment, end)
         return Recovered(
             mark.series if mark else None,
-            whole,
-            self._why_new(mark, whole),
+            self._segments,
+            self._why_new(mark),
             1 + max((segment_ordinal(name[:_NAME]) or 0 for name in names), default=0),
             self._torn_bytes,
-            [path.name for path in self._damaged],
+            self._damaged,
         )
 
     def _leave_word(self, mark: Mark) -> None:
@@ -162,6 +160,7 @@ class _Recovery:
                 self._torn_bytes += size
                 self._disk.unlink(path)
             else:
+                self._headless.append(path)
                 self._note_damage(path, is_last=is_last)
             return
         except BaseException:
@@ -170,17 +169,18 @@ class _Recovery:
         self._segments.append(Segment(self._folder, header, size=size, fd=fd))
 
     def _leave_strangers(self, series: bytes) -> None:
-        """Segments of a series that was begun while the mark could not be written."""
-        for segment in self._segments:
-            if segment.series != series:
-                self._disk.close(segment.fd)
-                self._disk.unlink(segment.path)
-        self._segments = [segment for segment in self._segments if segment.series == series]
+        """The last segments, of a series that was begun and never marked."""
+        if all(segment.series != series for segment in self._segments):
+            return  # a mark without segments: then these are older
+        while self._segments[-1].series != series:
+            stranger = self._segments.pop()
+            stranger.close(self._disk)
+            self._disk.unlink(stranger.path)
 
     def _replay(self, segment: Segment, *, is_last: bool) -> None:
         end, is_damaged = replay(self._disk, segment, self._on_frame)
         if is_damaged:
-            segment.close(self._disk)
+            self._cuts.append((segment, end))
             self._note_damage(segment.path, is_last=is_last)
         elif end < segment.size:
             self._torn_bytes += segment.size - end
@@ -193,58 +193,28 @@ class _Recovery:
         except OSError as error:  # a disk that is read-only: what comes is not written there
             log.warning("%s: the torn end stays: %s", segment.path, error)
 
+    def _keep_beginning(self, segment: Segment, end: int) -> None:
+        copy = before_damage(self._disk, segment, end)
+        if copy is None:  # nobody reads behind it, but the damage stays in the way
+            segment.size = segment.written = segment.synced = end
+            return
+        segment.close(self._disk)
+        segment.become(*copy)
+
     def _note_damage(self, path: Path, *, is_last: bool) -> None:
-        log.error("%s is damaged and is set aside", path)
-        self._damaged.append(path)
+        log.error("%s is damaged", path)
+        self._damaged.append(path.name)
         self._is_broken |= is_last
 
-    def _why_new(self, mark: Mark | None, segments: list[Segment]) -> str | None:
+    def _why_new(self, mark: Mark | None) -> str | None:
         if mark is None:
-            return "there is no valid mark" if segments or self._damaged else "it is new"
+            return "there is no valid mark" if self._segments or self._damaged else "it is new"
         if self._is_broken:
             return "its end is damaged"
-        last = segments[-1] if segments else None
+        last = self._segments[-1] if self._segments else None
         end = (last.ordinal, last.size) if last else (0, 0)
         if mark.goes_on(boot=self._boot, end=end):
             return None
         if mark.is_degraded:
             return "the disk failed, and then the process ended"
         return "the machine went down before all was synced"
-
-
-def replay(disk: Disk, segment: Segment, on_frame: OnFrame) -> tuple[int, bool]:
-    """Give all good frames of `segment`; where they end, and whether damage ends them.
-
-    Damage that leaves the next frame in its place is passed over.
-    """
-    offset, data = HEADER_BYTES, b""
-    while True:
-        piece = disk.read(segment.fd, PIECE, offset + len(data))
-        data += piece
-        found = scan(data, base=offset)
-        for frame in found.frames:
-            on_frame(segment, frame)
-        offset += found.used
-        data = data[found.used :]
-        if found.is_damaged:
-            following = behind_damage(data, 0)
-            if following is None and piece:
-                data += disk.read(segment.fd, PIECE, offset + len(data))
-                following = behind_damage(data, 0)
-            if following is None:
-                return offset, True
-            offset += following
-            data = data[following:]
-        elif not piece:
-            return offset, False
-
-
-def set_aside(path: Path, disk: Disk) -> None:
-    """Keep a damaged file under another name, as long as nobody needs the place."""
-    try:
-        disk.rename(path, path.with_name(f"{path.name}.corrupt"))
-        kept = [name for name in disk.list(path.parent) if name.endswith(".corrupt")]
-        for name in kept[:-CORRUPT_KEPT]:
-            disk.unlink(path.parent / name)
-    except OSError as error:
-        log.warning("%s stays where it is: %s", path, error)

@@ -2,7 +2,7 @@
 
 A segment's head says with which number it begins. Inside it, a sparse index, made as it is read,
 and the places where the latest reads ended find the rest. Damage that a read comes upon is taken
-out (`repair`), and what it took along is named by a gap.
+out (`scanning`), and what it took along is named by a gap.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from sidecar.durable.log import Log
-from sidecar.durable.repair import repair
+from sidecar.durable.scanning import without_damage
 from sidecar.durable.segment import Segment
 from sidecar.protocol.journal import Batch, Gap, GapReason, Kind, decode_gap
 from sidecar.protocol.segments import HEADER_BYTES, Frame, scan
@@ -107,7 +107,7 @@ class Replay:
                 await self._log.wait_synced(self._log.appended)
             log.error("%s is damaged at %d", segment.path, offset)
             with segment.in_use():
-                copy = await anyio.to_thread.run_sync(repair, self._log.disk, segment)
+                copy = await anyio.to_thread.run_sync(without_damage, self._log.disk, segment)
             self._places.clear()
             if copy is None:
                 segment.is_lost = True

@@ -46,7 +46,6 @@ class Writing:
         self.progress = Progress()
         self.trash = Trash(disk, writer.syncs)
         self.is_renewing = False  # what is appended meanwhile is laid out already
-        self.stale: list[Segment] = []  # of an older series; they go when the new one is marked
         self._layout = layout
         self._writer = writer
         self._clock = clock
@@ -151,18 +150,18 @@ class Writing:
         log.error("%s: %s; going on in memory", self._mark_file.path.parent, fault.reason)
         self.is_renewing = False
         self.trash.add(self._layout.forget_unwritten())
-        if not fault.is_marked and (self.fault is None or self.fault.is_marked):
+        if self.fault is None and not fault.is_marked:
             self.begin_series()
-        self.fault = fault
+        is_marked = fault.is_marked or (self.fault is not None and self.fault.is_marked)
+        self.fault = Fault(fault.error, is_marked)
         self._retry.set(self._clock.now() + self._delay)
         self._delay = min(self._delay * 2, RETRY_MOST)
         self._on_change()
 
     def begin_series(self) -> None:
-        """Let numbers begin anew; what lies on disk goes once that is marked there."""
+        """What comes now is of a new series, whose numbers go on behind what lies on disk."""
         if self._new_series is not None:
-            self.stale += self._layout.begin_series(self._new_series())
-            self.progress.number_on(0)
+            self._layout.series = self._new_series()
 
     def heal(self) -> None:
         """Time to try again."""
@@ -196,8 +195,6 @@ class Writing:
         self.is_renewing = False
         self.fault = None
         self._delay = RETRY_FIRST
-        self.trash.add(self.stale)
-        self.stale = []
         if self._layout.is_waiting:
             self._writer.writes.request(self._take_write)
         self._on_change()

@@ -11,8 +11,9 @@ Four rules:
   evicted*; nothing is evicted until a bound is reached.
 - At a bound the oldest go, acked or not: the journal never stops the agent. What had not been
   acked is then `lost`, and whoever asks for it gets a gap.
-- A cursor of another series belongs to numbers that mean nothing here: it gets a gap with the
-  reason `new_series` and starts before the first event.
+- A cursor of another series gets a gap with the reason `new_series`. The events that a series
+  took over from an older one keep their numbers, and a cursor among them stays where it is; any
+  other starts behind them, and one of a series that nobody remembers before the first event.
 
 On disk the events are frames of a log (`protocol.segments`), numbered as they are. What else
 its segments hold: durable readers and their acks, all of them at the head of each segment, so
@@ -49,6 +50,8 @@ class Kind(IntEnum):
     FORGET = 3
     GAP = 4
 
+
+SERIES_REMEMBERED = 16  # older ones
 
 _GAP = struct.Struct("<QQ")
 _READER = struct.Struct("<QQ")
@@ -129,6 +132,7 @@ class JournalProtocol:
         self._open_readers = 0
         self._durable: dict[str, Durable] = {}
         self._why_gone = GapReason.EVICTED
+        self._ended: dict[bytes, int] = {}  # older series, and their last event that is here
 
     def restore(
         self,
@@ -149,11 +153,29 @@ class JournalProtocol:
         self._durable = durable
         self._why_gone = why_gone
 
-    def begin_series(self, series: bytes) -> None:
-        """Numbers begin anew. Durable readers stay, and have nothing of the new series yet."""
+    def begin_series(self, series: bytes, *, upto: int) -> None:
+        """What comes now has another name, so that no number is given to two events.
+
+        The events up to `upto` are those of the older series; what it had behind them is gone.
+        """
+        self.note_end(self.series, upto)
         self.series = series
-        durable = {name: Durable(0, 0) for name in self._durable}
-        self.restore(first=1, last=0, evicted_bytes=0, size=0, durable=durable)
+        for durable in self._durable.values():
+            if durable.acked > upto:
+                durable.acked, durable.offset = upto, None
+
+    def note_end(self, series: bytes, upto: int) -> None:
+        """The events of an older `series` up to `upto` are among those of this one."""
+        self._ended[series] = upto
+        if len(self._ended) > SERIES_REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+    def gap_of(self, series: bytes, after: int) -> tuple[Gap, int]:
+        """What a cursor of another series has missed, and where it goes on."""
+        upto = self._ended.get(series)
+        if upto is None:
+            return Gap(after + 1, None, None, GapReason.NEW_SERIES), 0
+        return Gap(upto + 1, None, None, GapReason.NEW_SERIES), min(after, upto)
 
     # Writing -----------------------------------------------------------------------------
 
@@ -228,8 +250,7 @@ class JournalProtocol:
             )
         gap = None
         if series is not None and series != self.series:
-            gap = Gap((after or 0) + 1, None, None, GapReason.NEW_SERIES)
-            after = 0
+            gap, after = self.gap_of(series, after or 0)
         elif after is not None:
             self.check_cursor(after)
         if name is not None:

@@ -185,14 +185,18 @@ class Event(Envelope):
 
 @record
 class Gap(Envelope):
-    """Records that this reader will never get: from, to (both included), and why."""
+    """Records that this reader will never get: from, to (both included), and why.
+
+    Of another series the end is not known; `after` is then the cursor in `series` to go on from.
+    """
 
     TYPE: ClassVar[int] = 21
     series: bytes = key(0, is_id)
     first: int = key(1, is_uint)
     why: str = key(3, is_text)
-    last: int | None = key(2, is_uint, default=None)  # absent: of another series, end unknown
+    last: int | None = key(2, is_uint, default=None)
     bytes: int | None = key(4, is_uint, default=None)  # absent: unknown
+    after: int | None = key(5, is_uint, default=None)  # absent: 0
 
 
 @record
