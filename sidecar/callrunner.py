@@ -22,7 +22,7 @@ import anyio
 from sidecar import policy
 from sidecar.answers import Answers
 from sidecar.bell import Bell
-from sidecar.context import Bound, Means
+from sidecar.context import Bound, Means, Resumer
 from sidecar.errors import CallError, Code, Started
 from sidecar.opencalls import OpenCall
 from sidecar.protocol import calls, limits
@@ -86,11 +86,35 @@ class CallRunner:
         """A call that was started when the sidecar ended."""
         await self._see_through(call, partial(self._take_up, call, receipt))
 
+    async def send_again(self, call: OpenCall, note: bytes) -> None:
+        """What its caller misses of the streams of a call that ended before a restart. The
+        resumer makes them anew; what it answers has been said."""
+        context = call.context
+        await self._installed.wait()
+        assert self._commands is not None
+        bound = self._commands.get(context.command)
+        assert call.result is not None
+        made = call.result
+        with call.scope:
+            if bound is not None and bound.resume is not None:
+                made = await self._answer(call, partial(self._revive, call, bound.resume, note))
+        for reset in calls.gone_streams(call.result, made):
+            if reset.n not in context.senders:
+                self._answers.send(reset, call.origin)
+        for sender in list(context.senders.values()):
+            await sender.finished()
+
+    async def _revive(self, call: OpenCall, resume: Resumer, note: bytes) -> wire.Result:
+        await resume(call.context, note)
+        assert call.result is not None
+        return call.result
+
     async def mark_started(self, call: OpenCall, note: bytes | None) -> None:
         """On record before anything of the call can have effects."""
         with anyio.CancelScope(shield=True):
             await self._receipts[call.context.scope].started(call.context.id, note)
         call.started = Started.YES
+        call.note = call.note if note is None else note
 
     # from the receipt to the answer -------------------------------------------------------
 
@@ -146,7 +170,7 @@ class CallRunner:
         assert self._commands is not None
         bound = self._commands.get(call.context.command)
         resume = None if bound is None else bound.resume
-        note = receipt.note
+        note = call.note = receipt.note
         if resume is None or note is None:
             raise calls.outcome_unknown(call.context.id)
         value = await self._run(call, lambda: resume(call.context, note))
@@ -253,7 +277,9 @@ class CallRunner:
             self.ended.ring()
             return
         result = replace(result, streams=call.stream_ends())
-        stored = None if RESULT_STREAM in call.context.senders else calls.storable(result)
+        stored = None
+        if RESULT_STREAM not in call.context.senders:
+            stored = calls.storable(result, _origins(call))
         with anyio.CancelScope(shield=True):
             wall = self._means.clock.wall()
             await self._receipts[call.context.scope].end(call.context.id, stored, now_wall=wall)
@@ -261,6 +287,13 @@ class CallRunner:
         self.counts["ended" if result.error is None else "failed"] += 1
         self._answers.send(result, call.origin)
         self.ended.ring()
+
+
+def _origins(call: OpenCall) -> calls.Origins | None:
+    context = call.context
+    if call.note is None:
+        return None
+    return calls.Origins(context.command, context.credit, call.note)
 
 
 def _would_run(receipt: Receipt | None) -> bool:

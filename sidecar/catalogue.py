@@ -17,7 +17,7 @@ HANDLERS = {
     **files.HANDLERS,
     **shell.HANDLERS,
 }
-RESUMERS: dict[str, Resumer] = {}
+RESUMERS: dict[str, Resumer] = {**exec.RESUMERS, **files.RESUMERS, **shell.RESUMERS}
 
 
 def bound_commands() -> dict[str, Bound]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -186,7 +187,7 @@ class Dispatcher:
         """Tell what became of a call, and move its result and streams to who asks."""
         known = self._open.get(ask.id)
         if known is None:
-            self._start(self._answers.recall, ask.id, origin)
+            self._start(self._recall, ask, origin)
             return
         if not known.may_be_touched(origin):
             self._answers.refuse(ask.id, calls.not_yours(ask.id), origin)
@@ -202,6 +203,23 @@ class Dispatcher:
             self._answers.send(known.state(), origin)
         else:  # nobody is told of a receipt that is not written yet
             known.was_asked = True
+
+    async def _recall(self, ask: wire.Ask, origin: Origin) -> None:
+        """A call that is not open. If it ended before a restart, and who asks misses bytes of its
+        streams, these are sent again from where they came."""
+        receipt = await self._receipts[origin.scope].get(ask.id)
+        answer = None if receipt is None else receipt.answer
+        origins = None if answer is None else calls.stored_origins(answer)
+        may_revive = origin.scope is Scope.FULL and len(self._open) < limits.OPEN_CALLS
+        if receipt is None or answer is None or origins is None or not (ask.streams and may_revive):
+            await self._answers.recall(ask.id, origin)
+            return
+        if ask.id not in self._open:  # else somebody has asked meanwhile
+            terms = Terms(origins.command, 0.0, credit=origins.credit)
+            call = self._open[ask.id] = self._revive(replace(receipt, terms=terms))
+            call.is_new, call.result = False, calls.stored_result(answer)
+            self._start(self._see, ask.id, self._runner.send_again, call, origins.note)
+        self.ask(ask, origin)
 
     def stream(self, envelope: Any, origin: Origin) -> None:
         """Stream data or control for a call of this attachment; for any other, `reset`."""

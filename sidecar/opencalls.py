@@ -35,6 +35,7 @@ class OpenCall:
     accepted: bool = False  # the caller has been told
     only_reads: bool = False
     result: wire.Result | None = None
+    note: bytes | None = None  # what its resumer is given after a restart
     was_asked: bool = False  # by somebody who is still to be told its state
     lonely_since: float | None = None
 

@@ -24,6 +24,8 @@ FAILED = 125
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
+_NAMES = {1: "stdout", 2: "stderr"}
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -58,7 +60,10 @@ def exit_status(outcome: Outcome, *, name: str | bytes | None = None, is_told: b
     if outcome.completed is None:
         return FAILED
     for n, count in outcome.completed.dropped.items():
-        complain(f"{count} bytes of its {'stdout' if n == 1 else 'stderr'} were not kept")
+        complain(f"{count} bytes of its {_NAMES[n]} were not kept")
+    for n, offsets in outcome.completed.gaps.items():
+        where = ", ".join(map(str, offsets))
+        complain(f"some bytes of its {_NAMES[n]} were lost with a killed sidecar, at {where}")
     return outcome.completed.returncode
 
 

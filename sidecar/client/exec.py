@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,6 +25,8 @@ class Completed:
     """How a program ended, as observed. Exactly one of `status` and `signal` is set.
 
     `dropped` counts output bytes that were not kept, by stream number (1 stdout, 2 stderr).
+    `gaps`, by the same, are the offsets at which the sidecar lost some because it was killed:
+    nobody knows how many, and the offsets behind do not count them.
     """
 
     status: int | None
@@ -33,6 +35,7 @@ class Completed:
     stderr: bytes
     duration: float  # seconds
     dropped: Mapping[int, int]
+    gaps: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -201,9 +204,13 @@ class _Gathered:
 
 
 def completed_of(value: Mapping[str, Any], stdout: bytes, stderr: bytes) -> Completed:
-    dropped = {
-        n: value[name]["dropped"]
-        for n, name in ((STDOUT, "stdout"), (STDERR, "stderr"))
-        if value.get(name, {}).get("dropped")
-    }
-    return Completed(value["status"], value["signal"], stdout, stderr, value["duration"], dropped)
+    outputs = {n: value.get(name, {}) for n, name in ((STDOUT, "stdout"), (STDERR, "stderr"))}
+    return Completed(
+        value["status"],
+        value["signal"],
+        stdout,
+        stderr,
+        value["duration"],
+        dropped={n: one["dropped"] for n, one in outputs.items() if one.get("dropped")},
+        gaps={n: [gap["at"] for gap in one["gaps"]] for n, one in outputs.items() if "gaps" in one},
+    )

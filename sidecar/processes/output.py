@@ -126,15 +126,22 @@ class Output:
 
     # Readers -----------------------------------------------------------------------------
 
-    def source(self, offset: int, *, paces: bool, follow: bool = True) -> SpoolSource:
+    def source(
+        self, offset: int, *, paces: bool, follow: bool = True, remembers: bool = False
+    ) -> SpoolSource:
         """A reader from `offset` on. With `paces` the program waits for it, and no longer for
-        the one before. Without `follow` it ends with what was printed until now.
+        the one before. Without `follow` it ends with what was printed until now. `remembers`:
+        see `SpoolSource`.
 
         Raises `Invalid` for an offset behind what was printed.
         """
         self.spool.check_offset(offset)
         source = SpoolSource(
-            self.spool, offset, on_release=self._note_release, on_close=self._note_close
+            self.spool,
+            offset,
+            on_release=self._note_release,
+            on_close=self._note_close,
+            remembers=remembers,
         )
         if self._end is not None or not follow:
             source.end_at(self.spool.size)

@@ -149,6 +149,11 @@ class Process:
         return State.UNKNOWN if self.ended.exit is None else State.ENDED
 
     @property
+    def age(self) -> float:
+        """Seconds since it began."""
+        return self._around.clock.now() - self.began
+
+    @property
     def running(self) -> bool:
         """Whether its end was neither observed nor given up."""
         return self.ended is None

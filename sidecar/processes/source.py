@@ -22,11 +22,14 @@ class SpoolSource:
         *,
         on_release: Callable[[SpoolSource, int], None],
         on_close: Callable[[SpoolSource], None],
-        skipped: int = 0,
+        remembers: bool = False,
     ) -> None:
+        """With `remembers` what it skips is on record: it is the one reader that goes on after a
+        restart of the sidecar."""
         self._spool = spool
         self._next = offset  # the first byte that was never read
-        self._skipped = skipped
+        self._skipped = spool.skipped if remembers else 0
+        self._remembers = remembers
         self._end: int | None = None
         self._on_release = on_release
         self._on_close = on_close
@@ -48,7 +51,11 @@ class SpoolSource:
         piece = await spool.read(offset, size)
         if self._end is not None:
             piece = _cut(piece, self._end)
-        self._skipped += max(0, piece.offset - max(offset, self._next))
+        gone = piece.offset - max(offset, self._next)
+        if gone > 0:
+            self._skipped += gone
+            if self._remembers:
+                spool.note_skipped(self._skipped)
         self._next = max(self._next, piece.offset + len(piece.data))
         return piece
 
@@ -63,6 +70,7 @@ class SpoolSource:
         return self._skipped + self._spool.missing(self._next)
 
     def release(self, offset: int) -> None:
+        self._next = max(self._next, offset)  # the receiver has it, from whomever
         self._on_release(self, offset)
 
     async def aclose(self) -> None:

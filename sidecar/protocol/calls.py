@@ -8,11 +8,23 @@ answer, with other arguments it is a conflict, and one that a cancel overtook ne
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 from sidecar.errors import CallError, Code, Started
-from sidecar.protocol.envelope import Call, Reset, Result, decode, encode, error_map
+from sidecar.protocol.envelope import (
+    Call,
+    Reset,
+    Result,
+    decode,
+    dumps,
+    encode,
+    error_from,
+    error_map,
+    loads,
+)
 from sidecar.protocol.ids import show
 from sidecar.protocol.limits import ANSWER_BYTES
+from sidecar.protocol.streams import reset_for
 
 
 def call_digest(call: Call) -> bytes:
@@ -25,24 +37,51 @@ def failure(id: bytes, error: CallError, *, seq: int = 0) -> Result:
     return Result(id, error=error_map(error), seq=seq)
 
 
-def storable(result: Result) -> bytes | None:
-    """The result as receipts keep it; None when it is too large, and `answer_gone` later."""
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Where the streams of a call came from, for whoever sends them again after a restart."""
+
+    command: str
+    credit: int
+    note: bytes  # for the resumer of the command
+
+
+def storable(result: Result, origins: Origins | None = None) -> bytes | None:
+    """The result as receipts keep it, with the origins of its streams as far as there is room;
+    None when it is too large, and `answer_gone` later."""
     encoded = encode(result)
-    return encoded if len(encoded) <= ANSWER_BYTES else None
+    if len(encoded) > ANSWER_BYTES:
+        return None
+    if origins is None or not result.streams:
+        return encoded
+    with_origins = dumps([encoded, origins.command, origins.credit, origins.note])
+    return with_origins if len(with_origins) <= ANSWER_BYTES else encoded
 
 
 def stored_result(answer: bytes) -> Result:
     """The result as it was stored."""
-    (result,) = decode(answer)
+    found = loads(answer)
+    (result,) = decode(found[0] if isinstance(found[0], bytes) else answer)
     assert isinstance(result, Result)
     return result
 
 
-def gone_streams(result: Result) -> list[Reset]:
+def stored_origins(answer: bytes) -> Origins | None:
+    """Where its streams came from, if that was stored."""
+    found = loads(answer)
+    return Origins(*found[1:]) if isinstance(found[0], bytes) else None
+
+
+def gone_streams(result: Result, made: Result | None = None) -> list[Reset]:
     """What goes out behind a stored result: its streams ended with the call, and whoever
-    misses bytes of them will not get them any more."""
-    message = f"the streams of call {show(result.id)} have ended and are no longer kept"
-    return [Reset(result.id, n, Code.ANSWER_GONE, message) for n in result.streams]
+    misses bytes of them will not get them any more. `made` has the error, if there is one, for
+    which they could not be made anew."""
+    error = CallError(
+        Code.ANSWER_GONE, f"the streams of call {show(result.id)} have ended and are no longer kept"
+    )
+    if made is not None and made is not result and made.error is not None:
+        error = error_from(made.error)
+    return [reset_for(result.id, n, error.code, error.message) for n in result.streams]
 
 
 def conflict(id: bytes) -> CallError:

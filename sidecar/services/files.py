@@ -14,7 +14,7 @@ from typing import Any
 import anyio.to_thread
 
 from sidecar.callrunner import INLINE_BYTES
-from sidecar.context import CallContext, Handler
+from sidecar.context import CallContext, Handler, Resumer
 from sidecar.digest import Digest
 from sidecar.errors import CallError, Code, Invalid, Started, from_os_error
 from sidecar.filesource import FileSource, RangeSource
@@ -28,6 +28,8 @@ from sidecar.protocol.commands import (
     FilesStat,
     FilesWrite,
 )
+from sidecar.protocol.envelope import dumps, loads
+from sidecar.protocol.limits import NOTE_BYTES
 from sidecar.protocol.streams import CONTENT
 from sidecar.streaming import Receiver
 
@@ -58,7 +60,27 @@ async def read(ctx: CallContext, arguments: FilesRead) -> dict[str, Any]:
         source = RangeSource(file, arguments.offset, length)
         if arguments.inline and length <= SMALL:
             return {**answer, "content": await _read_all(source, length)}
+        ctx.check_streams()
+        note = dumps([arguments.path, answer])
+        if len(note) <= NOTE_BYTES:  # else it is begun anew, or not at all
+            await ctx.started(note)
         ctx.send(CONTENT, source)
+    except BaseException:
+        file.close()
+        raise
+    return answer
+
+
+async def resume_read(ctx: CallContext, note: bytes) -> dict[str, Any]:
+    """Send on from the same file. Raises `source_changed` if it is not the same any more."""
+    path: Path
+    answer: dict[str, Any]
+    path, answer = loads(note)
+    fd = await ctx.hands.open(path)
+    file = FileSource(fd, what=path, etag=answer["etag"])
+    try:
+        source = RangeSource(file, answer["offset"], answer["length"])
+        ctx.send(CONTENT, source, sent=answer["length"])
     except BaseException:
         file.close()
         raise
@@ -224,3 +246,4 @@ HANDLERS: dict[str, Handler] = {
     "files.move": move,
     "files.remove": remove,
 }
+RESUMERS: dict[str, Resumer] = {"files.read": resume_read}

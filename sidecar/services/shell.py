@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from sidecar.callrunner import INLINE_BYTES
-from sidecar.context import CallContext, Handler
+from sidecar.context import CallContext, Handler, Resumer
 from sidecar.errors import CallError, Code, Invalid, Started
 from sidecar.hands.interface import Base, Limits, Program, Terminal
 from sidecar.processes.commandoutput import CommandOutput
@@ -32,9 +32,22 @@ SMALL = INLINE_BYTES - CWD_BYTES - 2048  # bytes of output that stand in the res
 async def start(ctx: CallContext, arguments: ShellStart) -> dict[str, Any]:
     """See `ShellStart`."""
     processes = ctx.means.processes
-    await ctx.started()
+    await ctx.started(b"")
     process = await processes.start(Spec(_program_of(arguments)), id=ctx.id, owner=ctx.controller)
     processes.adopt_supervision(process)
+    return await _greet(ctx, process)
+
+
+async def resume_start(ctx: CallContext, note: bytes) -> dict[str, Any]:
+    """Go on with a shell that an earlier core had started: it is greeted again."""
+    process = ctx.means.processes.find(ctx.id)
+    await process.ends.linked()
+    if process.control is None:  # it went with whoever had it
+        raise process.unknown()
+    return await _greet(ctx, process)
+
+
+async def _greet(ctx: CallContext, process: Process) -> dict[str, Any]:
     try:
         session = _session_of(process, ctx)
         with session.turn():  # its id may be known to others already
@@ -158,3 +171,4 @@ def _path(cwd: bytes | None) -> str | bytes | None:
 
 
 HANDLERS: dict[str, Handler] = {"shell.start": start, "shell.run": run}
+RESUMERS: dict[str, Resumer] = {"shell.start": resume_start}

@@ -6,11 +6,13 @@ act       exec.start, input, resize, signal, kill: what acts
 answers   what calls are told of a program
 feeding   stream 0 into a program's input
 orders    arguments of a call as what is to be started
+resuming  programs of calls that an earlier core had begun
 """
 
 from __future__ import annotations
 
-from sidecar.context import Handler
+from sidecar.context import Handler, Resumer
 from sidecar.services.exec import act, run, watch
 
 HANDLERS: dict[str, Handler] = {**run.HANDLERS, **act.HANDLERS, **watch.HANDLERS}
+RESUMERS: dict[str, Resumer] = {**run.RESUMERS, **act.RESUMERS, **watch.RESUMERS}

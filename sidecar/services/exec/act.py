@@ -7,21 +7,30 @@ from typing import Any
 
 import anyio
 
-from sidecar.context import CallContext, Handler
+from sidecar.context import CallContext, Handler, Resumer
 from sidecar.errors import CallError, Code, Invalid, Started
 from sidecar.hands.interface import Target
 from sidecar.processes.process import KILL_SLACK
 from sidecar.protocol.commands import ExecInput, ExecKill, ExecResize, ExecSignal, ExecStart
 from sidecar.services.exec import answers
 from sidecar.services.exec.orders import spec_of
+from sidecar.services.exec.resuming import taken_up
 
 
 async def start(ctx: CallContext, arguments: ExecStart) -> dict[str, Any]:
     """See `ExecStart`."""
     processes = ctx.means.processes
-    await ctx.started()
+    await ctx.started(b"")
     process = await processes.start(spec_of(arguments), id=ctx.id, owner=ctx.controller)
     processes.adopt_supervision(process)
+    return {"exec": process.id, "pid": process.pid}
+
+
+async def resume_start(ctx: CallContext, note: bytes) -> dict[str, Any]:
+    """It was started, if there is anything to be known of it."""
+    process = await taken_up(ctx, ctx.id)
+    if not process.pid:
+        raise process.unknown()
     return {"exec": process.id, "pid": process.pid}
 
 
@@ -93,3 +102,4 @@ HANDLERS: dict[str, Handler] = {
     "exec.signal": send_signal,
     "exec.kill": kill,
 }
+RESUMERS: dict[str, Resumer] = {"exec.start": resume_start}

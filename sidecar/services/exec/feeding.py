@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 
@@ -29,6 +30,33 @@ async def feed(ctx: CallContext, input: Input) -> None:
         raise
     with suppress(Invalid):  # ended by somebody else, or a terminal, which has no end of input
         await input.end()
+
+
+@asynccontextmanager
+async def refusing_input(ctx: CallContext, *, is_expected: bool) -> AsyncIterator[None]:
+    """Within this block of a resumed call, stream 0 is broken off when more of it comes: how much
+    of it the program got from an earlier core nobody knows, and none may come twice. The program
+    goes on, and more input may be sent by its exec id."""
+    if not is_expected:
+        yield
+        return
+    async with anyio.create_task_group() as group:
+        group.start_soon(_refuse, ctx)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def _refuse(ctx: CallContext) -> None:
+    receiver = ctx.receiver(STDIN)
+    with suppress(CallError):
+        await receiver.receive()
+        receiver.reset(
+            CallError(
+                Code.OUTCOME_UNKNOWN,
+                "the sidecar was restarted, and how much of this input the program got is unknown",
+                started=Started.YES,
+            )
+        )
 
 
 def _closed() -> CallError:

@@ -6,49 +6,81 @@ tenth of a second at most. Cancelling the call kills the program and all that it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
 import anyio
 
-from sidecar.context import CallContext, Handler
+from sidecar.context import CallContext, Handler, Resumer
 from sidecar.processes.output import Output
 from sidecar.processes.process import Process
 from sidecar.processes.record import Ended
 from sidecar.processes.source import SpoolSource
 from sidecar.protocol.commands import ExecRun
+from sidecar.protocol.envelope import dumps, loads
 from sidecar.services.exec import answers
-from sidecar.services.exec.feeding import feed
+from sidecar.services.exec.feeding import feed, refusing_input
 from sidecar.services.exec.orders import spec_of
+from sidecar.services.exec.resuming import outcome, taken_up
 
 
 async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
     """See `ExecRun`."""
     # Without credit there will be no stream, so nobody who could make room.
     spec = spec_of(arguments, is_brief=True, may_hold=ctx.credit > 0)
-    await ctx.started()
+    await ctx.started(dumps({"live": arguments.live, "input": arguments.stdin == "stream"}))
     process = await ctx.means.processes.start(spec, id=ctx.id, owner=ctx.controller)
     sources: dict[int, SpoolSource] = {}
-    if ctx.credit:
-        for output in process.outputs.values():
-            if arguments.live:
-                _send(ctx, output, sources)
-            else:
-                output.on_grown = partial(_outgrow, ctx, output, sources)
+    with _sending(ctx, process, sources, is_live=arguments.live):
+        try:
+            async with _feeding(ctx, arguments, process):
+                ended = await process.supervise()
+                # At once: as soon as others run, it may be forgotten with all that it printed.
+                answer, is_whole = await _answer_of(process, ended, sources)
+        except BaseException:
+            await process.abandon()
+            raise
+    return answers.enforce(process, ended, answer, is_whole=is_whole)
+
+
+async def resume(ctx: CallContext, note: bytes) -> dict[str, Any]:
+    """Go on with a call that an earlier core had begun: its program runs on, or has ended, or
+    nobody will see how it ends; then what it printed until then is sent all the same."""
+    found = loads(note)
+    process = await taken_up(ctx, ctx.id)
+    sources: dict[int, SpoolSource] = {}
+    with _sending(ctx, process, sources, is_live=found["live"]):
+        try:
+            async with refusing_input(ctx, is_expected=found["input"]):
+                ended = await outcome(process)
+                answer, is_whole = await _answer_of(process, ended, sources)
+        except BaseException:
+            await process.abandon()
+            raise
+    return answers.enforce(process, ended, answer, is_whole=is_whole)
+
+
+@contextmanager
+def _sending(
+    ctx: CallContext, process: Process, sources: dict[int, SpoolSource], *, is_live: bool
+) -> Iterator[None]:
+    """Within this block output becomes a stream: at once, or when it outgrows the result."""
+    if not ctx.credit:
+        yield
+        return
+    for output in process.outputs.values():
+        if is_live:
+            _send(ctx, output, sources)
+        else:
+            output.on_grown = partial(_outgrow, ctx, output, sources)
+            _outgrow(ctx, output, sources)
     try:
-        async with _feeding(ctx, arguments, process):
-            ended = await process.supervise()
-            # At once: as soon as others run, it may be forgotten with all that it printed.
-            answer, is_whole = await _answer_of(process, ended, sources)
-    except BaseException:
-        await process.abandon()
-        raise
+        yield
     finally:
         for output in process.outputs.values():
             output.on_grown = None
-    return answers.enforce(process, ended, answer, is_whole=is_whole)
 
 
 @asynccontextmanager
@@ -83,8 +115,9 @@ def _outgrow(ctx: CallContext, output: Output, sources: dict[int, SpoolSource]) 
 
 
 def _send(ctx: CallContext, output: Output, sources: dict[int, SpoolSource]) -> None:
-    sources[output.n] = source = output.source(0, paces=True)
-    ctx.send(output.n, source)
+    sources[output.n] = source = output.source(0, paces=True, remembers=True)
+    ctx.send(output.n, source, sent=output.size if ctx.is_resumed else None)
 
 
 HANDLERS: dict[str, Handler] = {"exec.run": run}
+RESUMERS: dict[str, Resumer] = {"exec.run": resume}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import anyio
 
-from sidecar.context import CallContext, Handler
+from sidecar.context import CallContext, Handler, Resumer
 from sidecar.errors import CallError, Code, Invalid
 from sidecar.hands.interface import Survivor
 from sidecar.processes.listing import entry
@@ -16,10 +16,12 @@ from sidecar.processes.process import Process
 from sidecar.processes.record import Ended
 from sidecar.processes.source import SpoolSource
 from sidecar.protocol.commands import Exec, ExecAttach, ExecRead, Nothing
+from sidecar.protocol.envelope import dumps, loads
 from sidecar.protocol.names import Scope
 from sidecar.protocol.streams import STDERR, STDOUT
 from sidecar.services.exec import answers
-from sidecar.services.exec.feeding import feed
+from sidecar.services.exec.feeding import feed, refusing_input
+from sidecar.services.exec.resuming import taken_up
 
 
 async def attach(ctx: CallContext, arguments: ExecAttach) -> dict[str, Any]:
@@ -27,11 +29,36 @@ async def attach(ctx: CallContext, arguments: ExecAttach) -> dict[str, Any]:
     process = ctx.means.processes.find(arguments.exec)
     if arguments.input:
         _check_input(ctx, process)
-    sources = _sources(ctx, process, arguments)
+    is_owner = ctx.scope is Scope.FULL and ctx.controller == process.owner is not None
+    sources = _sources(ctx, process, arguments, is_owner=is_owner)
+    if sources:
+        await ctx.started(dumps([arguments.model_dump(), is_owner]))
     if not arguments.follow:
         return _now(process) | answers.of_outputs(process, sources)
+    return await _see_out(ctx, process, sources, _follow(ctx, process, with_input=arguments.input))
+
+
+async def resume_attach(ctx: CallContext, note: bytes) -> dict[str, Any]:
+    """Go on where whoever reads it is."""
+    found, is_owner = loads(note)
+    arguments = ExecAttach.model_validate(found)
+    process = await taken_up(ctx, arguments.exec)
+    sources = _sources(ctx, process, arguments, is_owner=is_owner)
+    if not arguments.follow:
+        return _now(process) | answers.of_outputs(process, sources)
+    async with refusing_input(ctx, is_expected=arguments.input):
+        return await _see_out(ctx, process, sources, process.settled())
+
+
+async def _see_out(
+    ctx: CallContext,
+    process: Process,
+    sources: Mapping[int, SpoolSource],
+    following: Awaitable[Ended],
+) -> dict[str, Any]:
+    """Until the program has ended, and how it did."""
     try:
-        ended = await _follow(ctx, process, with_input=arguments.input)
+        ended = await following
     except anyio.get_cancelled_exc_class():
         gone = CallError(Code.CANCELLED, "whoever followed this output has left")
         for sender in ctx.senders.values():
@@ -52,19 +79,21 @@ def _check_input(ctx: CallContext, process: Process) -> None:
         process.input.check()
 
 
-def _sources(ctx: CallContext, process: Process, arguments: ExecAttach) -> dict[int, SpoolSource]:
+def _sources(
+    ctx: CallContext, process: Process, arguments: ExecAttach, *, is_owner: bool
+) -> dict[int, SpoolSource]:
     wanted = {STDOUT: arguments.stdout, STDERR: arguments.stderr}
     offsets = {n: at for n, at in wanted.items() if at is not None and n in process.outputs}
     if offsets:
         ctx.check_streams()
     for n, at in offsets.items():
         process.outputs[n].spool.check_offset(at)
-    is_owner = ctx.scope is Scope.FULL and ctx.controller == process.owner is not None
     sources = {}
     for n, at in offsets.items():
         source = process.outputs[n].source(at, paces=is_owner, follow=arguments.follow)
         sources[n] = source
-        ctx.send(n, source, start=at)
+        sent = process.outputs[n].size if ctx.is_resumed else None
+        ctx.send(n, source, start=at, sent=sent)
     return sources
 
 
@@ -107,6 +136,16 @@ async def read(ctx: CallContext, arguments: ExecRead) -> dict[str, Any]:
 async def wait(ctx: CallContext, arguments: Exec) -> dict[str, Any]:
     """How a program ended, once it has."""
     process = ctx.means.processes.find(arguments.exec)
+    await ctx.started(dumps(arguments.model_dump()))
+    return await _wait(process)
+
+
+async def resume_wait(ctx: CallContext, note: bytes) -> dict[str, Any]:
+    """Wait on."""
+    return await _wait(await taken_up(ctx, Exec.model_validate(loads(note)).exec))
+
+
+async def _wait(process: Process) -> dict[str, Any]:
     ended = await process.wait()
     answer = answers.of_end(process, ended) | answers.of_outputs(process, {})
     return answers.enforce(process, ended, answer)
@@ -133,3 +172,4 @@ HANDLERS: dict[str, Handler] = {
     "exec.wait": wait,
     "exec.list": list_all,
 }
+RESUMERS: dict[str, Resumer] = {"exec.attach": resume_attach, "exec.wait": resume_wait}
