@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.errors import NetworkFailure, NoToken, TokenRefused
+from sidecar.errors import (
+    ChannelError,
+    NetworkFailure,
+    NoToken,
+    RunEnded,
+    Superseded,
+    TokenRefused,
+    TooManyRequests,
+)
 from sidecar.protocol.channel import ChannelProtocol
 from sidecar.protocol.channel_events import Dial, Down, Opened, Received, Recover, State
 from sidecar.protocol.publish import Outcome, Publish, Settled
@@ -402,6 +410,26 @@ def test_a_refused_token_is_tried_less_often(error: NoToken | TokenRefused) -> N
     script.channel.start(now=0.0)
     script.channel.connection_refused(error, now=0.0)
     assert script.channel.next_deadline() == 1.0
+
+
+@pytest.mark.parametrize("error", [Superseded("x"), RunEnded("x")])
+def test_what_is_final_waits_for_another_token_and_for_nothing_else(error: ChannelError) -> None:
+    script = Script()
+    script.channel.start(now=0.0)
+    script.channel.actions()
+    script.channel.connection_refused(error, now=0.0)
+    assert script.channel.next_deadline() is None
+    script.channel.handle_deadline(now=1e9)
+    assert script.channel.actions() == []
+    script.channel.token_changed(now=1e9)
+    assert script.channel.actions() == [DIAL]
+
+
+def test_who_is_told_when_to_ask_again_asks_then() -> None:
+    script = Script()
+    script.channel.start(now=0.0)
+    script.channel.connection_refused(TooManyRequests("x", retry_after=7.0), now=10.0)
+    assert script.channel.next_deadline() == 17.0
 
 
 def test_a_changed_token_ends_the_back_off_at_once() -> None:
