@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -71,6 +71,7 @@ class Processes:
             hands, clock, emit, store, self._spawn, self._new_spool, self._note_end
         )
         self._starting: set[bytes] = set()
+        self._announced: dict[bytes, anyio.Event] = {}
         self._all: dict[bytes, Process] = {}
         self._reopened: dict[tuple[bytes, int], SpoolFile] = {}  # until their process is made
         self._unfed: set[bytes] = set()  # an earlier core did not say that they got all input
@@ -142,6 +143,22 @@ class Processes:
             why = "ended and was forgotten" if id in self._forgotten else "is not known"
             raise CallError(Code.NOT_FOUND, f"program {show(id)} {why}")
         return process
+
+    @contextmanager
+    def announced(self, id: bytes) -> Iterator[None]:
+        """In this block a program of this id is about to be started: whoever looks it up waits."""
+        started = self._announced[id] = anyio.Event()
+        try:
+            yield
+        finally:
+            del self._announced[id]
+            started.set()
+
+    async def look_up(self, id: bytes) -> Process:
+        """`find`, but of a program that is being started, once it was."""
+        if (started := self._announced.get(id)) is not None:
+            await started.wait()
+        return self.find(id)
 
     def all(self) -> list[Process]:
         """Oldest first."""

@@ -32,8 +32,10 @@ SMALL = INLINE_BYTES - CWD_BYTES - 2048  # bytes of output that stand in the res
 async def start(ctx: CallContext, arguments: ShellStart) -> dict[str, Any]:
     """See `ShellStart`."""
     processes = ctx.means.processes
-    await ctx.started(b"")
-    process = await processes.start(Spec(_program_of(arguments)), id=ctx.id, owner=ctx.controller)
+    spec = Spec(_program_of(arguments))
+    with processes.announced(ctx.id):
+        await ctx.started(b"")
+        process = await processes.start(spec, id=ctx.id, owner=ctx.controller)
     processes.adopt_supervision(process)
     return await _greet(ctx, process)
 
@@ -65,7 +67,7 @@ async def run(ctx: CallContext, arguments: ShellRun) -> dict[str, Any]:
     """See `ShellRun`."""
     if "\0" in arguments.command:
         raise Invalid("a command cannot have NUL characters")
-    process = ctx.means.processes.find(arguments.exec)
+    process = await ctx.means.processes.look_up(arguments.exec)
     session = _session_of(process, ctx)
     with session.turn():
         await session.greet()

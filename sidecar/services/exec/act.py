@@ -20,8 +20,9 @@ from sidecar.services.exec.resuming import taken_up
 async def start(ctx: CallContext, arguments: ExecStart) -> dict[str, Any]:
     """See `ExecStart`."""
     processes = ctx.means.processes
-    await ctx.started(b"")
-    process = await processes.start(spec_of(arguments), id=ctx.id, owner=ctx.controller)
+    with processes.announced(ctx.id):
+        await ctx.started(b"")
+        process = await processes.start(spec_of(arguments), id=ctx.id, owner=ctx.controller)
     processes.adopt_supervision(process)
     return {"exec": process.id, "pid": process.pid}
 
@@ -36,7 +37,7 @@ async def resume_start(ctx: CallContext, note: bytes) -> dict[str, Any]:
 
 async def input(ctx: CallContext, arguments: ExecInput) -> dict[str, Any]:
     """See `ExecInput`."""
-    process = ctx.means.processes.find(arguments.exec)
+    process = await ctx.means.processes.look_up(arguments.exec)
     if process.input is None:
         raise Invalid("the program was started without an input", which="none")
     await ctx.started()
@@ -48,14 +49,14 @@ async def input(ctx: CallContext, arguments: ExecInput) -> dict[str, Any]:
 
 async def resize(ctx: CallContext, arguments: ExecResize) -> dict[str, Any]:
     """See `ExecResize`."""
-    process = ctx.means.processes.find(arguments.exec)
+    process = await ctx.means.processes.look_up(arguments.exec)
     await ctx.started()
     return {"offset": await process.resize(arguments.rows, arguments.cols)}
 
 
 async def send_signal(ctx: CallContext, arguments: ExecSignal) -> dict[str, Any]:
     """See `ExecSignal`."""
-    process = ctx.means.processes.find(arguments.exec)
+    process = await ctx.means.processes.look_up(arguments.exec)
     number = signal_number(arguments.signal)
     await ctx.started()
     await process.signal(number, Target(arguments.to))
@@ -64,7 +65,7 @@ async def send_signal(ctx: CallContext, arguments: ExecSignal) -> dict[str, Any]
 
 async def kill(ctx: CallContext, arguments: ExecKill) -> dict[str, Any]:
     """See `ExecKill`."""
-    process = ctx.means.processes.find(arguments.exec)
+    process = await ctx.means.processes.look_up(arguments.exec)
     await ctx.started()
     await process.kill(arguments.grace)
     with anyio.move_on_after(KILL_SLACK):

@@ -30,8 +30,10 @@ async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
     """See `ExecRun`."""
     # Without credit there will be no stream, so nobody who could make room.
     spec = spec_of(arguments, is_brief=True, may_hold=ctx.credit > 0)
-    await ctx.started(dumps({"live": arguments.live, "input": arguments.stdin == "stream"}))
-    process = await ctx.means.processes.start(spec, id=ctx.id, owner=ctx.controller)
+    processes = ctx.means.processes
+    with processes.announced(ctx.id):
+        await ctx.started(dumps({"live": arguments.live, "input": arguments.stdin == "stream"}))
+        process = await processes.start(spec, id=ctx.id, owner=ctx.controller)
     sources: dict[int, SpoolSource] = {}
     with _sending(ctx, process, sources, is_live=arguments.live):
         try:

@@ -26,7 +26,7 @@ from sidecar.services.exec.resuming import taken_up
 
 async def attach(ctx: CallContext, arguments: ExecAttach) -> dict[str, Any]:
     """See `ExecAttach`."""
-    process = ctx.means.processes.find(arguments.exec)
+    process = await ctx.means.processes.look_up(arguments.exec)
     if arguments.input:
         _check_input(ctx, process)
     is_owner = ctx.scope is Scope.FULL and ctx.controller == process.owner is not None
@@ -116,7 +116,7 @@ def _now(process: Process) -> dict[str, Any]:
 
 async def read(ctx: CallContext, arguments: ExecRead) -> dict[str, Any]:
     """See `ExecRead`."""
-    process = ctx.means.processes.find(arguments.exec)
+    process = await ctx.means.processes.look_up(arguments.exec)
     output = process.outputs.get(arguments.n)
     if output is None:
         raise Invalid(f"the program has no output {arguments.n}: a terminal has one only")
@@ -135,7 +135,7 @@ async def read(ctx: CallContext, arguments: ExecRead) -> dict[str, Any]:
 
 async def wait(ctx: CallContext, arguments: Exec) -> dict[str, Any]:
     """How a program ended, once it has."""
-    process = ctx.means.processes.find(arguments.exec)
+    process = await ctx.means.processes.look_up(arguments.exec)
     await ctx.started(dumps(arguments.model_dump()))
     return await _wait(process)
 
