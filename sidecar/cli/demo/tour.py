@@ -14,6 +14,7 @@ from sidecar.cli.demo.copying import copy_bytes
 from sidecar.cli.demo.cuts import reconnect, recover
 from sidecar.cli.demo.endings import death_by_signal, exit_status
 from sidecar.cli.demo.events import count_events
+from sidecar.cli.demo.lasting import outlast
 from sidecar.cli.demo.once import repeat_call
 from sidecar.cli.demo.ports import look_for_ports
 from sidecar.cli.demo.project import bring_project
@@ -24,7 +25,8 @@ from sidecar.cli.demo.suite import run_suite
 from sidecar.client import CallError, ProgramFailed
 
 TOUR_TIME = 120.0  # seconds for everything
-STEP_TIME = 30.0  # seconds for one step
+STEP_TIME = 30.0  # seconds for one step, unless it says another time
+LASTING_TIME = 75.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Step:
     names: tuple[str, ...]
     take: Callable[[Stage], Awaitable[list[Line]]]
     needs: tuple[str, ...] = ()
+    time: float | None = None  # seconds
 
 
 STEPS = (
@@ -48,6 +51,12 @@ STEPS = (
     Step("A program is killed", ("signal",), death_by_signal),
     Step("Paths try to leave", ("confined",), try_to_leave),
     Step("Is anything listening?", ("ports",), look_for_ports),
+    Step(
+        "Hub and sidecar are killed",
+        ("lines", "killed", "renewed", "numbered"),
+        outlast,
+        time=LASTING_TIME,
+    ),
     Step("The events of all this", ("events",), count_events, needs=("recovery", "reconnect")),
 )
 
@@ -81,8 +90,9 @@ async def _take(step: Step, stage: Stage) -> list[Line]:
     """The lines of a step; those it could not measure have failed, and say why."""
     stage.screen.title(step.title)
     lines: list[Line] | None = None
-    why = f"not done within {STEP_TIME:g} s"
-    with anyio.move_on_after(STEP_TIME):
+    time = STEP_TIME if step.time is None else step.time
+    why = f"not done within {time:g} s"
+    with anyio.move_on_after(time):
         async with stage.child.while_alive():
             try:
                 lines = await step.take(stage)
