@@ -122,6 +122,8 @@ class Channel:
                     websocket = await self._open(await self._next_action())
                     while websocket is not None:
                         websocket = await self._serve(websocket)
+                    if self._succession.is_wanted:  # no recovery brings what is wanted
+                        self._protocol.redial(now=self._clock.now())
         finally:
             self._protocol.close(now=self._clock.now())
             self._pass_on()
@@ -205,6 +207,7 @@ class Channel:
         if isinstance(action, Recover):
             assert self._token is not None, "there was a connection, so there was a token"
             return await self._reach.recover(self._token, action)
+        self._succession.dialled()
         self._note_token(await self._reach.token())
         assert self._token is not None
         return await self._reach.dial(self._token, timeout=action.timeout)

@@ -10,13 +10,21 @@ second is looked at only when it is near, and only who has a newer token by then
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 import anyio
 
 from sidecar.bell import Bell
 from sidecar.clock import Clock
-from sidecar.errors import ChannelError, NetworkFailure, NoToken, ProtocolError, TokenRefused
+from sidecar.errors import (
+    ChannelError,
+    NetworkFailure,
+    NoToken,
+    ProtocolError,
+    TokenExpired,
+    TokenRefused,
+)
 from sidecar.protocol.channel import ChannelProtocol
 from sidecar.reach import NotReached, Reach
 from sidecar.timer import sleep_until
@@ -26,6 +34,8 @@ from sidecar.websocket import WebSocket, WebSocketClosed
 BEFORE_EXPIRY = 120.0  # seconds; half of what is left of the token if that is less
 DIAL_TIME = 10.0  # seconds for the websocket
 CONNECTED_TIME = 10.0  # seconds until the hub must have said `connected`
+REFUSED_PAUSE = 60.0  # seconds, if the hub refuses the newer token
+LOOK_AGAIN = 0.25  # seconds; a provider may say that its token has changed when it has not
 
 _log = logging.getLogger(__name__)
 
@@ -47,15 +57,23 @@ class Succession:
         self._clock = clock
         self._mode = mode
         self._react = react
-        self._is_wanted = False
+        self._wanted = self._done = 0  # how often another connection was wanted, and had
         self._bell = Bell()
         self._websocket: WebSocket | None = None
         self.token: Token | None = None  # of the websocket that takes over
 
     def want(self) -> None:
         """Hand over, as soon as a websocket serves; again, if that is under way."""
-        self._is_wanted = True
+        self._wanted += 1
         self._bell.ring()
+
+    @property
+    def is_wanted(self) -> bool:
+        return self._wanted > self._done
+
+    def dialled(self) -> None:
+        """The channel opens a new connection anyhow, with the newest token."""
+        self._done = self._wanted
 
     def take(self) -> WebSocket | None:
         """The websocket that has taken over, or that is given up with the one that served."""
@@ -66,22 +84,27 @@ class Succession:
         """Beside a websocket that serves, opened with `current`; until cancelled."""
         while True:
             await self._until_wanted(current)
-            self._is_wanted = False
-            error = await self._try()
+            wanted = self._wanted
+            error = await self._try(wanted)
             delay = self._protocol.successor_lost(error, now=self._clock.now())
             self._discard()
             self._react()
             _log.warning("no handover (%s): %s", error.reason, error)
-            if not isinstance(error, TokenRefused | NoToken) and not error.is_final:
-                await anyio.sleep(delay)
-                self._is_wanted = True
+            if isinstance(error, TokenRefused | TokenExpired | NoToken) or error.is_final:
+                self._done, delay = wanted, REFUSED_PAUSE
+            await self._pause(delay)
 
     async def _until_wanted(self, current: Token) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch_expiry, current)
-            while not self._is_wanted:
+            while not self.is_wanted:
                 await self._bell.wait()
             group.cancel_scope.cancel()
+
+    async def _pause(self, delay: float) -> None:
+        """After a failure; whoever wants a handover anew ends it."""
+        with anyio.move_on_after(delay):
+            await self._bell.wait()
 
     async def _watch_expiry(self, current: Token) -> None:
         is_needed = self._mode == "always" or (
@@ -93,6 +116,7 @@ class Succession:
         await sleep_until(self._clock, current.lapses_at - min(BEFORE_EXPIRY, left / 2))
         while not await self._is_newer(current):
             await self._reach.changed()
+            await anyio.sleep(LOOK_AGAIN)
         self.want()
 
     async def _is_newer(self, current: Token) -> bool:
@@ -101,7 +125,7 @@ class Succession:
         except NotReached:
             return False
 
-    async def _try(self) -> ChannelError:
+    async def _try(self, wanted: int) -> ChannelError:
         """Open a successor and read from it: if all goes well, until cancelled. Why it did not."""
         try:
             self.token = await self._reach.token()
@@ -111,20 +135,21 @@ class Succession:
         now = self._clock.now()
         self._protocol.successor_opened(now=now, limited=self._websocket.is_remote)
         try:
-            return await self._read(self._websocket)
+            return await self._read(self._websocket, wanted)
         except (WebSocketClosed, ProtocolError) as error:
             return NetworkFailure(f"the new connection broke: {error}")
         except TimeoutError:
             return NetworkFailure("the hub accepted the new connection and is silent")
 
-    async def _read(self, websocket: WebSocket) -> ChannelError:
+    async def _read(self, websocket: WebSocket, wanted: int) -> ChannelError:
         serving = self._protocol.websocket
         with anyio.fail_after(CONNECTED_TIME) as patience:
             while self._protocol.websocket == serving:
                 data = await websocket.receive()
                 self._protocol.receive_from_successor(data, now=self._clock.now())
                 if self._protocol.is_handing_over:
-                    patience.deadline = float("inf")
+                    patience.deadline = math.inf
+                    self._done = wanted
                 self._react()
         while True:
             await anyio.sleep_forever()  # it serves, and whoever began this ends it

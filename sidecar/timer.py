@@ -68,5 +68,5 @@ class Timer:
 
 async def sleep_until(clock: Clock, deadline: float) -> None:
     """Return when `deadline` on our clock has passed; the same looks at it as above."""
-    while (remaining := deadline - clock.now()) > 0:
+    while (remaining := deadline - clock.now()) > 0:  # noqa: ASYNC110 - nobody tells the time
         await anyio.sleep(min(remaining, LONGEST))

@@ -35,6 +35,7 @@ AFTER_HELLO = {
     "sidecar.hands.local.hands": "no path is touched and no program started before a call",
     "sidecar.localsocket": "health is asked after the start, not during it",
     "sidecar.opencalls": "there is no call yet",
+    "sidecar.platform": "who has a token file never asks an endpoint",
     "sidecar.policy": "there is no call to decide about yet",
     "sidecar.processes": "no program was started yet",
     "sidecar.protocol.receipts": "a receipt is written for a call",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from sidecar.clock import ManualClock
 from sidecar.errors import NetworkFailure, NoToken, SettingsError
 from sidecar.tokens import (
     CallableProvider,
@@ -235,6 +237,75 @@ async def test_a_file_that_appears_is_a_change_and_one_that_goes_is_none(
     with anyio.move_on_after(0.05) as bad_as_before:
         await provider.changed()
     assert bad_as_before.cancelled_caught
+
+
+async def test_what_is_no_file_is_told_and_not_looked_at_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "POLL_INTERVAL", 0.01)
+    (tmp_path / "token").mkdir()
+    provider = TokenFile(tmp_path / "token", HUB)
+    with pytest.raises(NoToken, match="Is a directory"):
+        await provider.token()
+    with anyio.move_on_after(0.05) as still_a_folder:
+        await provider.changed()
+    assert still_a_folder.cancelled_caught
+
+
+async def test_a_file_that_we_may_read_now_is_a_change(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(JWT)
+    path.chmod(0o000)
+    provider = TokenFile(path, HUB)
+    with contextlib.suppress(NoToken):  # root may read everything
+        await provider.token()
+    path.chmod(0o600)
+    with anyio.fail_after(5):
+        await provider.changed()
+
+
+@pytest.mark.parametrize(
+    "token, complaint",
+    [
+        pytest.param(jwt(sub="a"), "no `exp`", id="without an end"),
+        pytest.param(jwt(exp=1_000), "it expired", id="lapsed"),
+        pytest.param(
+            jwt(exp=4_000_000_000, aud="https://hub.example/client/hubs/other"),
+            "for another hub",
+            id="for another hub",
+        ),
+        pytest.param(
+            jwt(exp=4_000_000_000, aud="https://elsewhere.example/client/hubs/runs"),
+            "for another host",
+            id="for another host",
+        ),
+    ],
+)
+async def test_a_token_that_looks_wrong_is_told_once_and_tried(
+    tmp_path: Path, token: str, complaint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "token"
+    path.write_text(token)
+    provider = TokenFile(path, HUB)
+    for _ in range(3):
+        assert (await provider.token()).value == token
+    [warning] = caplog.records
+    assert complaint in warning.getMessage()
+    assert complaint in provider.complaint
+    assert token not in caplog.text
+    path.write_text(jwt(exp=4_000_000_000, aud="https://hub.example:443/client/hubs/RUNS"))
+    await provider.token()
+    assert provider.complaint == ""
+
+
+async def test_a_calendar_that_jumps_moves_no_end_of_a_token(tmp_path: Path) -> None:
+    clock = ManualClock(now=100.0, wall=1_000.0)
+    path = tmp_path / "token"
+    path.write_text(jwt(exp=1_300))
+    provider = TokenFile(path, HUB, clock=clock)
+    assert (await provider.token()).lapses_at == 400.0
+    clock._wall += 3600.0
+    assert (await provider.token()).lapses_at == 400.0
 
 
 # Providers -------------------------------------------------------------------------------

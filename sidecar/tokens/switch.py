@@ -180,10 +180,22 @@ class SwitchProvider:
         noted = await anyio.to_thread.run_sync(
             lambda: read_note(self._folder, made_for=self._made_for)
         )
-        if noted is not None and not self._is_restored:
+        if noted is not None and not self._is_restored and self._may_restore(noted):
             self._use(noted)
             _log.warning("still repointed to the %s %s", noted.kind, url_for_log(noted.url))
         self._is_restored = True
+
+    def _may_restore(self, noted: Repoint) -> bool:
+        """The list of hosts may be another one now; without a list, it was allowed before."""
+        if self._learns_hosts:
+            self._hosts.add(noted.url)
+            return True
+        try:
+            self._hosts.check(noted.url)
+        except CallError as error:
+            _log.warning("not repointed any more: %s", error.message)
+            return False
+        return True
 
     def _use(self, repoint: Repoint) -> None:
         self._repoint, self._fell_back = repoint, None

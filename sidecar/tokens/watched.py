@@ -15,14 +15,17 @@ import anyio.to_thread
 
 from sidecar.errors import SettingsError
 
-POLL_INTERVAL = 1.0  # seconds between looks, while somebody waits for a change
+POLL_INTERVAL = 1.0  # seconds between looks, while somebody waits for a change,
+EAGER_LOOKS = 60  # for so many looks; then
+IDLE_POLL_INTERVAL = 5.0  # seconds, because nobody seems to be in a hurry
 MAX_FILE = 64 * 1024  # bytes; Azure's own limit on a token is far lower, as it travels in a header
 
-Mark = tuple[int, int, int]
+Mark = tuple[int, int, int, int]
 
 
 class WatchedFile:
-    """Remembers which file it read last: the inode, when it was changed, and its size."""
+    """Remembers which file it read last: the inode, when it was changed (its content, and who may
+    read it), and its size."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,7 +33,7 @@ class WatchedFile:
 
     async def read(self) -> str:
         """The text. Raises `SettingsError`, which names the file and quotes nothing of it."""
-        self._seen = None
+        self._seen = await anyio.to_thread.run_sync(_look, self.path)  # if we may not read it
         try:
             self._seen, data = await anyio.to_thread.run_sync(_read, self.path)
             if len(data) > MAX_FILE:
@@ -43,15 +46,14 @@ class WatchedFile:
 
     async def changed(self) -> None:
         """Return when there is a file, and another one than `read` last saw."""
-        while True:
-            mark = await anyio.to_thread.run_sync(_look, self.path)
-            if mark not in (None, self._seen):
-                return
-            await anyio.sleep(POLL_INTERVAL)
+        looks = 0
+        while await anyio.to_thread.run_sync(_look, self.path) in (None, self._seen):
+            looks += 1
+            await anyio.sleep(POLL_INTERVAL if looks <= EAGER_LOOKS else IDLE_POLL_INTERVAL)
 
 
 def _mark(status: os.stat_result) -> Mark:
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def _look(path: Path) -> Mark | None:

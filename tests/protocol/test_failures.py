@@ -20,9 +20,7 @@ from sidecar.protocol.failures import ends_recovery, from_close, from_status
         pytest.param(502, None, NetworkFailure, id="a gateway without its service"),
     ],
 )
-def test_statuses_are_told_apart(
-    status: int, left: float | None, kind: type[ChannelError]
-) -> None:
+def test_statuses_are_told_apart(status: int, left: float | None, kind: type[ChannelError]) -> None:
     error = from_status(status, left=left)
     assert type(error) is kind
     assert str(status) in str(error)

@@ -105,6 +105,15 @@ async def test_a_repoint_survives_a_restart_with_the_same_settings(tmp_path: Pat
     assert (await make(tmp_path, token=client_url("newer")).token()).value == "newer"
 
 
+async def test_after_a_restart_the_list_of_hosts_counts_that_is_given_now(tmp_path: Path) -> None:
+    await make(tmp_path, token=client_url("one")).repoint({"token": client_url("two")})
+    elsewhere = make(tmp_path, token=client_url("one"), hosts="b.example")
+    assert (await elsewhere.token()).value == "one"
+    again = make(tmp_path, token=client_url("one"))
+    assert (await again.token()).value == "two"
+    assert "error" not in await again.repoint({"token": client_url("three")})
+
+
 async def test_when_the_hub_refuses_what_a_repoint_brought_the_settings_hold_again(
     tmp_path: Path,
 ) -> None:
