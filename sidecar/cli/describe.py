@@ -14,7 +14,7 @@ WIDTH = 120  # characters of an event's data in one line
 GAPS = {
     "corrupt": "the disk no longer has them as they were written",
     "disk": "the disk would not take them, and memory had no room for so many",
-    "evicted": "nobody had read them, and the journal was full",
+    "evicted": "the journal was full, and the oldest go first",
 }
 
 
