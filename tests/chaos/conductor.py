@@ -53,7 +53,7 @@ class Evidence:
     def struck_during(self, kinds: set[Kind], begin: float, end: float) -> bool:
         """Whether one of these kinds struck, or lasted, in this time."""
         return any(
-            one.fault.kind in kinds and one.at <= end and one.over >= begin for one in self.struck
+            one.fault.kinds & kinds and one.at <= end and one.over >= begin for one in self.struck
         )
 
 

@@ -69,10 +69,16 @@ class Fault:
     time: float  # seconds that it lasts, or until what was killed is started again
     code: int  # with which the hub closes
     frames: int  # of the hub, until it does what it was told
+    also: Kind | None = None  # strikes at the end of its time, before it is mended
+
+    @property
+    def kinds(self) -> set[Kind]:
+        return {self.kind} if self.also is None else {self.kind, self.also}
 
     def __str__(self) -> str:
         where = f" {self.link} {self.way}" if self.unit in (Unit.BYTES, Unit.FRAMES) else ""
-        return f"{self.kind} at {self.unit} {self.count}{where}"
+        also = f" and {self.also}" if self.also is not None else ""
+        return f"{self.kind}{also} at {self.unit} {self.count}{where}"
 
 
 _COUNTS = {
@@ -85,13 +91,28 @@ _COUNTS = {
 _FEW_BYTES, _MANY_BYTES = (1, 6_000), (1, 500_000)
 
 
+_ALSO = (None, None, None, Kind.CUT, Kind.CORE, Kind.CONTROLLER)
+
+
 def plan(seed: int, rounds: int, kinds: Sequence[Kind]) -> list[Fault]:
     """`rounds` faults, of the kinds whose turn it is."""
     chance = random.Random(f"faults {seed}")
-    return [_fault(chance, kinds[(seed * rounds + n) % len(kinds)]) for n in range(rounds)]
+    turns = [kinds[(seed * rounds + n) % len(kinds)] for n in range(rounds)]
+    return [_fault(chance, kind, set(kinds) - _touched_by(kind)) for kind in turns]
 
 
-def _fault(chance: random.Random, kind: Kind) -> Fault:
+def _touched_by(kind: Kind) -> set[Kind]:
+    """What cannot strike beside it: nobody dies twice, an intruder would get the folder of a dead
+    core, and a new controller speaks to the older of two sidecars until the other answers."""
+    others = {
+        Kind.BOTH: {Kind.CORE},
+        Kind.INTRUDER: {Kind.CORE},
+        Kind.TWIN: {Kind.CONTROLLER},
+    }
+    return {kind, *others.get(kind, ())}
+
+
+def _fault(chance: random.Random, kind: Kind, kinds: set[Kind]) -> Fault:
     link = chance.choice(("core", "controller"))
     way = chance.choice(list(Way))
     unit = Unit.FRAMES if kind is Kind.FRAME else chance.choice(list(Unit))
@@ -107,4 +128,5 @@ def _fault(chance: random.Random, kind: Kind) -> Fault:
         time=chance.uniform(0.05, 0.8),
         code=chance.choice((1001, 1008, 1011, 1012)),
         frames=chance.randrange(1, 10),
+        also=chance.choice([also for also in _ALSO if also in kinds or also is None]),
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.book import Book, Called, read_lines
 from tests.chaos.conductor import Evidence
+from tests.chaos.eventjudge import CORE, HANDS, READERS, SLACK, judge_events
 from tests.chaos.faults import Kind as Fault
 from tests.chaos.workload import (
     BEGUN,
@@ -27,12 +28,8 @@ from tests.chaos.workload import (
     source_sizes,
 )
 
-CORE = {Fault.CORE, Fault.BOTH}
-HANDS = {Fault.HANDS, Fault.BOTH}
 MEMORY = 192 * 1024 * 1024  # bytes that core may have at its peak
 STATE = 64 * 1024 * 1024  # bytes that the state folder may have
-SLACK = 1.0  # seconds by which what a fault broke may be told later
-FOREVER = float("inf")
 
 # What a call may be told besides its result, and by which faults.
 _ALLOWED: dict[str, set[Fault]] = {
@@ -67,7 +64,10 @@ def judge(evidence: Evidence) -> Verdict:
     known = {call.mark for call in book.calls.values()}
     for mark in marks[BEGUN].keys() - known:
         verdict.violations.append(f"{mark} ran, and nobody called it")
-    verdict.violations += _events(evidence, book, verdict)
+    verdict.violations += judge_events(evidence, book, verdict.named)
+    verdict.events = sum(
+        1 for name in READERS for _ in read_lines(evidence.folder / "books" / name)
+    )
     verdict.violations += _house(evidence)
     return verdict
 
@@ -217,69 +217,6 @@ def _where(data: bytes, expected: bytes, begin: int) -> str:
         (begin + i for i, (a, b) in enumerate(pairs) if a != b), min(len(data), len(expected))
     )
     return f"from {at} on: {data[at : at + 20]!r} instead of {expected[at : at + 20]!r}"
-
-
-# events -----------------------------------------------------------------------------------
-
-
-def _events(evidence: Evidence, book: Book, verdict: Verdict) -> Iterator[str]:
-    told: dict[tuple[str, int], tuple[str, dict[str, object]]] = {}
-    for name in ("events-durable", "events-passing"):
-        entries = read_lines(evidence.folder / "books" / name)
-        verdict.events += len(entries)
-        yield from _in_order(evidence, name, entries, verdict)
-        for entry in entries:
-            if "gap" in entry:
-                continue
-            key = (entry["series"], entry["seq"])
-            _, other = told.setdefault(key, (name, entry))
-            if other != entry:
-                yield f"event {key} is {entry} to {name}, and was {other} to another reader"
-    yield from _per_call(evidence, book, [entry for _, entry in told.values()])
-
-
-def _in_order(
-    evidence: Evidence, name: str, entries: list[dict[str, object]], verdict: Verdict
-) -> Iterator[str]:
-    series, seq = None, 0
-    for entry in entries:
-        if "gap" in entry:
-            first, last = entry["gap"]  # type: ignore[misc]
-            verdict.named[f"gap {entry['why']}"] += 1
-            if entry["series"] == series and first != seq + 1:
-                yield f"{name}: a gap from {first} on follows {seq}"
-            if not evidence.struck_during(CORE | {Fault.DISK}, 0.0, FOREVER):
-                yield f"{name}: a gap ({entry['why']}), and nothing that explains it"
-            series, seq = entry["series"], last or 0
-            continue
-        if series is not None and entry["series"] != series:
-            yield f"{name}: another series without a gap"
-        if entry["seq"] != seq + 1:
-            yield f"{name}: {entry['seq']} follows {seq}"
-        series, seq = entry["series"], entry["seq"]
-
-
-def _per_call(evidence: Evidence, book: Book, events: list[dict[str, object]]) -> Iterator[str]:
-    """A program that is known to have ended was told of, once; a written file too."""
-    counted = Counter((event["name"], event["call"]) for event in events)
-    for (name, call), times in counted.items():
-        if call is not None and name in ("exec.started", "exec.ended") and times > 1:
-            yield f"event {name} of call {call} came {times} times"
-    for called in book.calls.values():
-        done = called.done
-        if done is None or done["outcome"] != "ok":
-            continue
-        if evidence.struck_during(
-            CORE | HANDS | {Fault.DISK}, called.at - SLACK, done["at"] + SLACK
-        ):
-            continue
-        op = operation(evidence.seed, called.number)
-        expected: tuple[str, ...] = ("files.written",) if op.kind is Kind.WRITE else ()
-        if op.kind in PROGRAMS:
-            expected = ("exec.started", "exec.ended")
-        for name in expected:
-            if not counted[name, called.mark]:
-                yield f"call {called.mark} ended well, and no event {name} ever came"
 
 
 # the house --------------------------------------------------------------------------------

@@ -27,8 +27,11 @@ class Strikes:
         self._controller_restarted = restarted
 
     def strike(self, fault: Fault) -> None:
+        self._strike(fault.kind, fault)
+
+    def _strike(self, kind: Kind, fault: Fault) -> None:
         stage, link = self._stage, self._stage.links[fault.link]
-        match fault.kind:
+        match kind:
             case Kind.CUT | Kind.FRAME:
                 link.cut()
             case Kind.STALL:
@@ -59,7 +62,7 @@ class Strikes:
                 stage.write_tokens(lifetime=BRIEF)
                 stage.tell_hub("cut_after", after=1, forget=True, times=2)
             case Kind.HUB | Kind.CORE | Kind.HANDS | Kind.CONTROLLER:
-                stage.children[str(fault.kind)].kill()
+                stage.children[str(kind)].kill()
             case Kind.BOTH:
                 stage.children["core"].kill()
                 stage.children["hands"].kill()
@@ -72,6 +75,9 @@ class Strikes:
 
     async def mend(self, fault: Fault) -> None:
         await anyio.sleep(fault.time)
+        if fault.also is not None:
+            self._strike(fault.also, fault)
+            self._restart(fault.also)
         again: dict[Kind, Callable[[], Awaitable[None]]] = {
             Kind.HALF_OPEN: self._cut_and_heal,
             Kind.TOKEN: self._renew,
