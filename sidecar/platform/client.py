@@ -51,19 +51,29 @@ class PlatformClient:
     async def _post(
         self, path: str, bearer: str, request: dict[str, str]
     ) -> tuple[int, bytes, str | None]:
-        if self._http is None:
-            self._http = await anyio.to_thread.run_sync(_make_client, self.endpoint)
-        import httpx  # loaded in that thread
+        http = await self._client()
+        import httpx  # loaded by now
 
         headers = {"Authorization": f"Bearer {bearer}", "Accept-Encoding": "identity"}
         try:
-            async with self._http.stream(
+            async with http.stream(
                 "POST", self.endpoint + path, json=request, headers=headers
             ) as response:
                 body = await _bounded(response)
                 return response.status_code, body, response.headers.get("Retry-After")
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ImportError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise NetworkFailure(_sentence(error)) from None
+
+    async def _client(self) -> httpx.AsyncClient:
+        """Made once. What the environment says of proxies and certificates may make no sense."""
+        if self._http is None:
+            try:
+                self._http = await anyio.to_thread.run_sync(_make_client, self.endpoint)
+            except (OSError, ImportError, ValueError) as error:
+                raise NetworkFailure(
+                    f"the environment's proxy or certificates do not work: {type(error).__name__}"
+                ) from None
+        return self._http
 
 
 def _make_client(endpoint: str) -> httpx.AsyncClient:
