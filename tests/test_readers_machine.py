@@ -135,7 +135,11 @@ class Readers(RuleBasedStateMachine):
     def the_reader_takes(self, count: int) -> None:
         async def take() -> None:
             for _ in range(min(count, len(self.stream._queue))):
-                self.arrived.append(await self.stream.receive())
+                item = await self.stream.receive()
+                self.arrived.append(item)
+                if isinstance(item, Gap):
+                    assert item.last is not None
+                    assert item.last < self.journal.first, "it could still be had"
 
         self.portal.call(take)
 
