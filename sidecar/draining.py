@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from sidecar.ending import Teller
+from sidecar.ending import EX_TEMPFAIL, EX_UNAVAILABLE, Teller
 from sidecar.errors import CallError, Code, Retry
 from sidecar.parts import Parts, progress
 from sidecar.statefile import Noted, State
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from sidecar.processes.process import Process
 
 log = logging.getLogger(__name__)
-
-EX_UNAVAILABLE = 69  # sysexits.h: the channel never came up, what was left is lost
-EX_TEMPFAIL = 75  # something was left over
 
 FAREWELL = 1.0  # seconds for the last events to be handed to those who read them now
 FLUSH = 5.0  # seconds of the time that calls do not get, or half of it if there is less

@@ -14,6 +14,12 @@ import anyio
 
 from sidecar.clock import Clock
 
+# Exit statuses, from sysexits.h.
+EX_UNAVAILABLE = 69  # the channel never came up, what was left is lost
+EX_SOFTWARE = 70  # a defect of ours
+EX_TEMPFAIL = 75  # something was left over
+EX_NOPERM = 77  # the state folder cannot be used
+
 
 class Teller(StrEnum):
     SIGNAL = "signal"

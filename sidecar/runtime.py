@@ -23,7 +23,7 @@ from sidecar.allocator import tune_malloc
 from sidecar.channel import Channel
 from sidecar.clock import Clock, SystemClock
 from sidecar.draining import drain, is_over
-from sidecar.ending import Teller
+from sidecar.ending import EX_NOPERM, EX_SOFTWARE, Teller
 from sidecar.exchange import Exchange
 from sidecar.hardening import protect_memory, raise_descriptor_limit
 from sidecar.identity import new_id
@@ -36,7 +36,7 @@ from sidecar.protocol.webpubsub import codec_for
 from sidecar.protocol.webpubsub.frames import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 from sidecar.settings import Settings
 from sidecar.standing import Standing
-from sidecar.statefile import NAME, Noted, read
+from sidecar.statefile import NAME, Noted, State, read
 from sidecar.statefolder import StateUnusable, state_folder
 from sidecar.tokens.hooks import TokenHooks
 from sidecar.tokensource import token_source
@@ -52,17 +52,19 @@ async def run(settings: Settings) -> int:
     tune_malloc()
     protect_memory()
     raise_descriptor_limit()
-    try:
-        async with AsyncExitStack() as stack:
-            folder = await stack.enter_async_context(state_folder(settings.state_folder))
-            before = await anyio.to_thread.run_sync(read, folder, settings.run)
-            if before is not None and is_over(before):
-                log.warning(OVER, settings.run, before.told_by, before.since, folder / NAME)
-                return 0
-            parts = assemble(settings, folder, SystemClock(), before)
+    async with AsyncExitStack() as stack:
+        folder = await stack.enter_async_context(state_folder(settings.state_folder))
+        before = await anyio.to_thread.run_sync(read, folder, settings.run)
+        if before is not None and is_over(before):
+            log.warning(OVER, settings.run, before.told_by, before.since, folder / NAME)
+            return 0
+        parts = assemble(settings, folder, SystemClock(), before)
+        try:
             return await _serve_until_told(parts, stack)
-    except ExceptionGroup as group:
-        raise _reason(group) from None
+        except ExceptionGroup as group:
+            reason = _reason(group)
+            await _note_failure(parts, reason)
+            raise reason from None
 
 
 def _reason(group: ExceptionGroup) -> Exception:
@@ -71,6 +73,15 @@ def _reason(group: ExceptionGroup) -> Exception:
     while isinstance(found, ExceptionGroup):
         found = found.exceptions[0]
     return found or group
+
+
+async def _note_failure(parts: Parts, reason: Exception) -> None:
+    """For who finds no process any more, and no log."""
+    if isinstance(reason, StateUnusable):
+        await parts.state.move(State.STOPPED, str(reason), exit_status=EX_NOPERM)
+    else:
+        why = "a defect ended the sidecar, its log says which"
+        await parts.state.move(State.STOPPED, why, exit_status=EX_SOFTWARE)
 
 
 def assemble(settings: Settings, folder: Path, clock: Clock, before: Noted | None = None) -> Parts:

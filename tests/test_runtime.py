@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,54 @@ async def test_the_token_is_in_no_argument_no_environment_of_programs_and_no_cor
         assert b"eyJ" not in Path(f"/proc/{child.pid}/cmdline").read_bytes()
         # Not dumpable: its files in /proc belong to root, whoever it runs as (proc(5)).
         assert os.stat(f"/proc/{child.pid}/environ").st_uid == 0
+
+
+async def run_to_its_end(stack: Stack, state: Path) -> tuple[int, str]:
+    """`sidecar run` on what lies in `state`: its exit status, and its log."""
+    settings = stack.settings(state=str(state))
+    done = await anyio.to_thread.run_sync(
+        lambda: subprocess.run(
+            [sys.executable, "-m", "sidecar", "run"],
+            env={
+                **os.environ,
+                "SIDECAR_RUN": settings.run,
+                "SIDECAR_HUB": settings.hub,
+                "SIDECAR_TOKEN": settings.token,
+                "SIDECAR_WORKSPACE": settings.workspace,
+                "SIDECAR_STATE": settings.state,
+            },
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    )
+    return done.returncode, done.stderr
+
+
+async def test_a_state_of_another_run_ends_it_with_77_before_it_dials(tmp_path: Path) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        child = stack.start_sidecar_process(run="other")
+        await health_at(tmp_path / "state-0" / "admin.sock")
+        child.terminate()
+        assert await status_of(child) == 0
+        status, log = await run_to_its_end(stack, tmp_path / "state-0")
+        assert status == 77
+        [sentence] = log.splitlines()
+        assert "holds what belongs to run 'other', and this is run 'demo'" in sentence
+        assert "channel open" not in log
+
+
+async def test_a_journal_that_cannot_be_used_ends_it_with_77_and_one_sentence(
+    tmp_path: Path,
+) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        state = tmp_path / "state-0"
+        state.mkdir(mode=0o700)
+        (state / "journal").write_text("no folder")
+        status, log = await run_to_its_end(stack, state)
+        assert status == 77
+        assert "Traceback" not in log
+        assert log.splitlines()[-1].startswith(f"sidecar run: {state / 'journal'}")
+        note = json.loads((state / "state.json").read_text())
+        assert (note["state"], note["exit_status"]) == ("stopped", 77)
+        assert str(state / "journal") in note["why"]
