@@ -67,6 +67,17 @@ def test_the_sidecar_is_started_again_when_it_dies(dev_on, wait_for) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_that_is_ended_ends_it(dev_on) -> None:
+    dev = dev_on("a")
+    dev.bench("exec", "true")
+    run = dev.profile["run"]
+    done = dev.bench("drain")
+    assert (done.returncode, done.stdout.decode()) == (0, f"run {run} ended: nothing left over\n")
+    assert dev.process.wait(30) == 0
+    assert "the run was ended by drain" in dev.log.read_text()
+
+
+@pytest.mark.slow
 def test_each_start_of_the_sidecar_is_counted(dev_on, wait_for) -> None:
     dev = dev_on("a")
     assert json.loads(dev.bench("info", "--json").stdout)["generation"] == 1

@@ -13,12 +13,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from anyio.abc import ByteReceiveStream
 
 from sidecar.cli import childprocess
 from sidecar.cli.dev.screen import Screen
+from sidecar.cli.here import read_note
 from sidecar.protocol.backoff import Backoff
 
 DRAIN = 2.0  # seconds that it may take to send what is left
@@ -43,12 +46,17 @@ class Supervisor:
         self._screen = screen
 
     async def run(self) -> None:
-        """Until cancelled; then the sidecar has ended too. Raises `SidecarFailed`."""
+        """Until cancelled, or until somebody has ended the run; then the sidecar has ended too.
+        Raises `SidecarFailed`."""
         backoff = Backoff(random.random, first=0.25, longest=5.0)
         deaths = 0
         while True:
             began = anyio.current_time()
             status = await self._run_once()
+            note = await anyio.to_thread.run_sync(read_note, Path(self._settings["state"]))
+            if note.get("state") == "ended" and note.get("exit_status") == status:
+                self._screen.warn(f"the run was ended by {note.get('told_by')}")
+                return
             if anyio.current_time() - began >= LIVED:
                 deaths = 0
                 backoff.reset()
