@@ -91,6 +91,9 @@ class Spool:
         facts = file.facts
         if facts.reading:
             file.note_gap(facts.size)
+            start, stop = facts.overwritten
+            if start < stop:
+                file.note_hole(start, stop, facts.unwritten)
             file.note_reading(0)
         self._use(file)
         self.gaps = file.gaps

@@ -85,7 +85,7 @@ class SpoolFile:
             reading=words[_READING],
             has_ended=bool(words[_ENDED]),
             unwritten=words[_UNWRITTEN],
-            holes=sorted(
+            holes=tuple(
                 (words[_FIRST_HOLE + 2 * n], words[_FIRST_HOLE + 2 * n + 1])
                 for n in range(words[_HOLES])
             ),
@@ -125,7 +125,8 @@ class SpoolFile:
         count = words[_HOLES]
         at = _FIRST_HOLE + 2 * count
         if count and (words[at - 1] == start or count == SPOOL_RANGES):
-            words[at - 1] = stop
+            words[at - 2] = min(words[at - 2], start)
+            words[at - 1] = max(words[at - 1], stop)
             return
         words[at] = start
         words[at + 1] = stop

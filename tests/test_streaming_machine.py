@@ -164,6 +164,25 @@ class Stream(RuleBasedStateMachine):
         self.receive_from(offset)
         self.do(self.take_up)
 
+    @precondition(lambda self: self.receiver.stream.ended is None)
+    @rule(arrived=st.integers(0, 3))
+    def the_sender_is_killed(self, arrived: int) -> None:
+        """Another process goes on from the same source, and knows nothing of what was sent."""
+        for message in list(self.there)[:arrived]:
+            self.do(self.feed, message)
+        self.there.clear()
+        self.back.clear()
+        if self.receiver.stream.ended is None:
+            self.running.cancel()
+            self.do(self.go_on)
+            self.running = self.portal.start_task_soon(self.sender.run)
+
+    def go_on(self) -> None:
+        stream = SendStream(ID, 1, limit=WINDOW, sent=len(CONTENT))
+        self.sender = Sender(stream, self.source, clock=self.clock, wake=lambda: None)
+        self.receiver.renew()
+        self.take_up()
+
     @rule()
     def a_second_passes(self) -> None:
         self.do(self.clock.advance, 1.0)

@@ -68,7 +68,13 @@ class Facts:
     reading: int = 0
     has_ended: bool = False
     unwritten: int = 0
-    holes: Sequence[tuple[int, int]] = ()  # sorted; the store has not got these
+    holes: Sequence[tuple[int, int]] = ()  # the store has not got these
+
+    @property
+    def overwritten(self) -> tuple[int, int]:
+        """What of the ring may have been overwritten by the read that was under way."""
+        start = max(self.head, self.size - self.tail)
+        return start, max(start, self.size + self.reading - self.tail)
 
 
 class SpoolProtocol:
@@ -102,10 +108,9 @@ class SpoolProtocol:
         spool = cls(head=facts.head, tail=facts.tail, hold_time=hold_time, on_full=on_full)
         spool.size, spool.unwritten = facts.size, facts.unwritten
         spool.has_ended = facts.has_ended
-        oldest = max(facts.head, facts.size + facts.reading - facts.tail)
         spool._kept = [(0, facts.size)]
-        spool._forget(facts.head, oldest)
-        for start, stop in facts.holes:
+        spool._forget(facts.head, facts.size - facts.tail)
+        for start, stop in (facts.overwritten, *facts.holes):
             spool._forget(start, stop)
         return spool
 
