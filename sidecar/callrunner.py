@@ -110,9 +110,8 @@ class CallRunner:
         return call.result
 
     async def mark_started(self, call: OpenCall, note: bytes | None) -> None:
-        """On record before anything of the call can have effects."""
-        with anyio.CancelScope(shield=True):
-            await self._receipts[call.context.scope].started(call.context.id, note)
+        """On record before anything of the call can have effects. Cancelled, it has none."""
+        await self._receipts[call.context.scope].started(call.context.id, note)
         call.started = Started.YES
         call.note = call.note if note is None else note
 
@@ -270,7 +269,8 @@ class CallRunner:
         return wire.Result(call.context.id, seq=self._last_seq())
 
     async def _end(self, call: OpenCall, result: wire.Result) -> None:
-        """Store the answer, then send it. Shielded: an observed outcome is not lost."""
+        """Store the answer, then send it. Cancelling loses it to the caller only: it goes to the
+        receipt at once, and what is waited for is the disk."""
         if not call.is_new:
             call.result = result
             self._answers.stored(result, call.origin)
@@ -280,9 +280,8 @@ class CallRunner:
         stored = None
         if RESULT_STREAM not in call.context.senders:
             stored = calls.storable(result, _origins(call))
-        with anyio.CancelScope(shield=True):
-            wall = self._means.clock.wall()
-            await self._receipts[call.context.scope].end(call.context.id, stored, now_wall=wall)
+        wall = self._means.clock.wall()
+        await self._receipts[call.context.scope].end(call.context.id, stored, now_wall=wall)
         call.result = result
         self.counts["ended" if result.error is None else "failed"] += 1
         self._answers.send(result, call.origin)

@@ -268,7 +268,8 @@ class DiskReceipts:
         self._index.receive_record(frame.kind, frame.payload, place)
 
     def log_recovered(self, recovered: Recovered) -> None:
-        is_new = not (recovered.series or recovered.segments or recovered.damaged)
+        is_known = len(self._protocol) or self._protocol.low_water >= 0
+        is_new = not (recovered.series or recovered.damaged or is_known)
         goes_on = recovered.why_new is None and not recovered.damaged
         self.is_whole = (goes_on or is_new) and self._index.is_whole
         if not self.is_whole:
