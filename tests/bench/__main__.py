@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 
 from sidecar.allocator import tune_malloc
-from tests.bench import beside, contest, events, files, life, programs
+from tests.bench import beside, contest, events, files, life, pauses, programs
 from tests.bench.measure import MIB, TINY, Scale
 from tests.bench.report import Row, document, table
 
@@ -30,6 +30,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "codecs": files.codecs,
     "events": events.small_events,
     "beside": beside.latency,
+    "pauses": pauses.pauses,
+    "heal": pauses.heal,
     "start": life.start,
     "idle": life.idle,
 }

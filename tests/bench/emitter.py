@@ -1,4 +1,5 @@
-"""A sidecar with one command more: `bench.emit`, which journals as many events as it is told.
+"""A sidecar with two commands more: `bench.emit` journals as many events as it is told,
+`bench.tick` a thousand a second.
 
 `python -m tests.bench.emitter`; with BENCH_RECORDS=1 each event is a hub message of its own.
 """
@@ -6,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import anyio
@@ -19,6 +21,7 @@ from sidecar.settings import load
 
 RECORDS = "BENCH_RECORDS"
 NAME, DATA = "bench.event", bytes(160)  # 200 bytes, encoded
+TICK = "bench.tick"
 TOGETHER = 64  # events appended before others get a turn
 
 _bound_commands = catalogue.bound_commands
@@ -32,9 +35,17 @@ async def emit(ctx: CallContext, arguments: Any) -> dict[str, Any]:
     return {}
 
 
+async def tick(ctx: CallContext, arguments: Any) -> None:
+    """A thousand events a second, each with its time, until cancelled."""
+    while True:
+        ctx.means.emit(TICK, time.monotonic())
+        await anyio.sleep(0.001)
+
+
 def with_emit() -> dict[str, Bound]:
-    bound = Bound("bench.emit", Effect.WRITE, wire.loads, emit)
-    return {**_bound_commands(), bound.name: bound}
+    more = {"bench.emit": emit, "bench.tick": tick}
+    bound = {name: Bound(name, Effect.WRITE, wire.loads, work) for name, work in more.items()}
+    return {**_bound_commands(), **bound}
 
 
 if __name__ == "__main__":

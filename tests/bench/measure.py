@@ -38,6 +38,9 @@ class Scale:
     idle: float = 10.0  # seconds of watching a process that does nothing
     beside: float = 3.0  # seconds of measuring latency, in each round
     at_once: int = 200  # programs
+    settle: float = 10.5  # seconds that a link holds before it is struck
+    token_life: float = 10.0
+    away: tuple[float, ...] = (1.0, 10.0)  # seconds without the hub
     may_install: bool = True  # a peer to compare with, from the package index
 
 
@@ -52,6 +55,9 @@ TINY = Scale(
     idle=0.2,
     beside=0.1,
     at_once=4,
+    settle=0.1,
+    token_life=2.0,
+    away=(0.2,),
     may_install=False,
 )
 
