@@ -145,14 +145,28 @@ class Succession:
         serving = self._protocol.websocket
         with anyio.fail_after(CONNECTED_TIME) as patience:
             while self._protocol.websocket == serving:
-                data = await websocket.receive()
-                self._protocol.receive_from_successor(data, now=self._clock.now())
+                await self._read_one(websocket, serving)
                 if self._protocol.is_handing_over:
                     patience.deadline = math.inf
                     self._done = wanted
                 self._react()
         while True:
             await anyio.sleep_forever()  # it serves, and whoever began this ends it
+
+    async def _read_one(self, websocket: WebSocket, serving: int) -> None:
+        """One message. While we waited it may have taken over: then it is as for any other that
+        serves, and that it has ended is seen again, and reported, by who serves it."""
+        try:
+            data = await websocket.receive()
+        except WebSocketClosed:
+            if self._protocol.websocket == serving:
+                raise
+            return
+        now = self._clock.now()
+        if self._protocol.websocket == serving:
+            self._protocol.receive_from_successor(data, now=now)
+        else:
+            self._protocol.receive_message(data, now=now)
 
     def _discard(self) -> None:
         websocket = self.take()

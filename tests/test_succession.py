@@ -4,6 +4,7 @@ before the old one closes, and nothing is lost on the way."""
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import AsyncIterator
 
@@ -175,6 +176,25 @@ async def test_a_successor_that_is_refused_costs_the_old_connection_nothing(hub:
     assert side.down == []
 
 
+async def test_both_connections_lost_at_once_in_a_handover_cost_a_dial_and_no_silence(
+    hub: Hub,
+) -> None:
+    async with sandbox(hub) as side:
+        hub.ack_delay = math.inf  # the old connection is waited for
+        side.publish("out.a", b"unacknowledged")
+        side.channel.hand_over()
+        await until(lambda: side.channel._protocol.is_handing_over)
+        hub.ack_delay = 0.0
+        old = side.channel.status().connection_id
+        links = sorted(hub._links, key=lambda link: link.session.connection_id != old)
+        assert len(links) == 2
+        for link in links:
+            link.abort()  # within one turn of the event loop
+        side.publish("out.a", b"after")
+        await until(lambda: side.outcomes[b"after"] != [])
+        assert side.down != []
+
+
 async def test_a_handover_while_the_channel_is_down_dials_at_once(hub: Hub) -> None:
     side = Side(hub, sidecar_grant("a"))
     side.lifetime = -3600.0
@@ -187,6 +207,31 @@ async def test_a_handover_while_the_channel_is_down_dials_at_once(hub: Hub) -> N
         await until(lambda: side.opened)
         assert side.asked == asked + 1
         tasks.cancel_scope.cancel()
+
+
+async def test_a_handover_while_a_recovery_is_tried_ends_it_for_a_dial(hub: Hub) -> None:
+    port = hub.port
+    side = Side(hub, sidecar_grant("a"))
+    async with running(side):
+        await hub.leave(0.0, forget=True)
+        side.channel.hand_over()
+        await until(lambda: len(side.opened) == 2)
+        assert side.opened == [True, True]
+    assert hub.port == port
+
+
+async def test_a_link_that_breaks_while_another_connection_is_wanted_is_not_recovered(
+    hub: Hub,
+) -> None:
+    async with sandbox(hub) as side:
+        side.url = "ws://127.0.0.1:1/client/hubs/h"  # nobody is there
+        side.channel.hand_over()
+        await until(lambda: side.channel.status().reason == "network")
+        side.url = hub.address.client_url
+        await hub.drop("sandbox:a")
+        await until(lambda: len(side.opened) == 2)
+        assert side.opened == [True, True]
+        assert side.channel.status().recoveries == 0
 
 
 async def test_always_hands_over_before_the_token_lapses(
