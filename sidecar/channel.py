@@ -373,7 +373,8 @@ class Channel:
 
     def _log_opened(self, fresh: bool) -> None:
         where = "" if self._token is None else url_for_log(self._token.url)
-        how = "open" if fresh else "recovered"
+        is_successor = self._protocol.websocket != self._serving
+        how = "handed over" if is_successor else "open" if fresh else "recovered"
         _log.info("channel %s: %s, connection %s", how, where, self._protocol.connection_id)
 
     def _log_down(self, error: ChannelError) -> None:

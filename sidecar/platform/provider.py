@@ -17,6 +17,7 @@ moment before it was asked for: neither a calendar that jumps nor a laptop that 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random as chance
 from collections.abc import Callable
@@ -153,10 +154,8 @@ class EndpointProvider:
 
     async def _renew_quietly(self) -> None:
         """In the background, where nobody waits for it: `status` tells how it went."""
-        try:
+        with contextlib.suppress(ChannelError):
             await self._renew()
-        except ChannelError as error:
-            _log.warning("no new token (%s): %s", error.reason, error)
 
     async def _renew(self) -> None:
         grants = self._grants
@@ -238,6 +237,7 @@ class EndpointProvider:
         self._due_at = now + pause if is_ours else None
         self._bell.ring()
         if is_news:
+            _log.warning("no new token (%s): %s", error.reason, error)
             self._tell(error)
 
     def _tell(self, error: ChannelError) -> None:

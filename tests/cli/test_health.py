@@ -41,6 +41,11 @@ DOWN = {"state": "waiting", "reason": "network", "message": "no way"}
             " sidecar of this run has taken over",
         ),
         (
+            {"token": {"state": "refused", "failure": "HTTP 401", "way_out": "repoint it"}},
+            "healthy: run demo, sidecar 1, process 7, channel open, token refused: HTTP 401;"
+            " repoint it",
+        ),
+        (
             {"events": {"degraded": "No space left on device"}},
             "healthy: run demo, sidecar 1, process 7, channel open, events and receipts in memory"
             " only (No space left on device)",
