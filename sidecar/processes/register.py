@@ -22,6 +22,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class Register:
         self._fd = fd
         self._slots: dict[bytes, int] = {}
         self._free = list(range(PROGRAM_SLOTS, 0, -1))
-        self._reserved = 0  # slots that the disk has room for
+        self._reserved = 0  # slots below it have room on disk
 
     @classmethod
     def open(cls, path: Path) -> tuple[Register, list[Slot]]:
@@ -170,13 +171,10 @@ class Register:
 
     def _reserve(self, number: int) -> None:
         """Have room on disk beforehand, so that a disk that fills up costs no ends."""
-        if number < self._reserved:
-            return
-        try:
-            os.posix_fallocate(self._fd, number * SLOT, STEP * SLOT)
+        if number >= self._reserved:
             self._reserved = number + STEP
-        except OSError as error:
-            self._fail(errno.errorcode.get(error.errno or 0, "EIO"))
+            with suppress(OSError):  # if it matters, the write fails, too
+                os.posix_fallocate(self._fd, number * SLOT, STEP * SLOT)
 
     def _write(self, number: int, at: int, data: bytes) -> None:
         try:

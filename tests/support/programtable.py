@@ -47,11 +47,18 @@ class Reach:
         self.is_away = False
         self._left = anyio.Event()
 
+    def status(self) -> Mapping[str, str | float]:
+        return {"state": "away" if self.is_away else "connected", "since": 0.0}
+
     async def wait(self, key: bytes) -> Exit:
         found: list[Exit] = []
+        failed: list[CallError] = []
 
         async def observe() -> None:
-            found.append(await self._hands.wait(key))
+            try:
+                found.append(await self._hands.wait(key))
+            except CallError as error:
+                failed.append(error)
             group.cancel_scope.cancel()
 
         async def notice() -> None:
@@ -61,6 +68,8 @@ class Reach:
         async with anyio.create_task_group() as group:
             group.start_soon(observe)
             group.start_soon(notice)
+        if failed:
+            raise failed[0]
         if self.is_away or not found:
             raise CallError(Code.HANDS_AWAY, "hands is not connected")
         if not self.knows_exits:
