@@ -459,6 +459,45 @@ async def test_unbound_a_sender_waits() -> None:
         assert await received(pair) == content(100_000)
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_a_cut_costs_a_window_at_most(is_killed: bool) -> None:
+    """Each of twenty cuts strikes when all that the receiver allows is on its way, and takes all
+    of it. With `is_killed` the sender is another process after each."""
+    data, window, cuts = content(1_000_000), 40_000, 20
+    async with joined(BytesSource(data), window=window) as pair:
+        sent, got = 0, b""
+
+        def note(message: Outgoing) -> int:
+            nonlocal sent
+            items = wire.decode(message.data)[1:]
+            sent += sum(len(item.data) for item in items if isinstance(item, wire.Data))
+            return -1 if is_broken else 1
+
+        pair.fate = note
+        async with anyio.create_task_group() as group:
+            for cut in range(cuts):
+                is_broken = False
+                while len(got) < (cut + 1) * 45_000:
+                    got += await pair.receiver.receive()
+                is_broken = True
+                await settled()
+                pair.answers.clear()
+                if is_killed:
+                    pair.sender.stop(CallError(Code.CANCELLED, "killed"))
+                    stream = SendStream(ID, 1, limit=0, sent=len(data))
+                    source = BytesSource(data)
+                    pair.sender = Sender(stream, source, clock=pair.clock, wake=pair.wake)
+                    pair.receiver.renew()
+                    group.start_soon(pair.sender.run)
+                pair.sender.resume(*pair.receiver.stream.resume())
+                pair.new_outbox()
+            is_broken = False
+            got += await received(pair)
+            await pair.sender.finished()
+    assert got == data
+    assert len(data) + cuts * window // 2 < sent <= len(data) + cuts * window
+
+
 async def test_a_resume_that_cannot_be_changes_nothing() -> None:
     async with joined(BytesSource(content(100))) as pair:
         await settled()
