@@ -266,10 +266,12 @@ class Channel:
             try:
                 data = await websocket.receive()
             except WebSocketClosed as closed:
-                self._note_closed(closed)
+                if self._is_served():  # else another has taken over while we waited
+                    self._note_closed(closed)
                 return
-            self._protocol.receive_message(data, now=self._clock.now())
-            self._react()
+            if self._is_served():
+                self._protocol.receive_message(data, now=self._clock.now())
+                self._react()
             count += 1
             if count % YIELD_MESSAGES == 0:
                 await anyio.lowlevel.checkpoint()
