@@ -9,6 +9,7 @@ exact; `nbf` and `iat` may lie five minutes ahead. Audiences are compared withou
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ class Tokens:
         self._key = access_key.encode()
 
     def mint_access(self, grant: Grant, audience: str, *, lifetime: float, now: float) -> str:
-        times = {"iat": int(now), "nbf": int(now), "exp": int(now + lifetime)}
+        # Whole seconds, as the Azure SDKs have them; a token must not lapse before it is said to.
+        times = {"iat": int(now), "nbf": int(now), "exp": math.ceil(now + lifetime)}
         return self._sign({**grant.claims(), "aud": audience, **times})
 
     def read_access(self, token: str, audiences: Iterable[str], *, now: float) -> Access:

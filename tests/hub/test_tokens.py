@@ -35,6 +35,11 @@ def test_a_minted_token_says_what_was_granted() -> None:
     )
 
 
+def test_a_minted_token_lives_at_least_as_long_as_was_said() -> None:
+    token = tokens.mint_access(sidecar_grant("a"), AUDIENCE, lifetime=60, now=NOW + 0.5)
+    assert read(token).expires_at == NOW + 61
+
+
 def test_groups_and_roles_are_a_string_or_a_list() -> None:
     token = signed(**{"role": "r", "webpubsub.group": "g"})
     assert read(token) == Access(None, ("g",), ("r",), NOW + 60)
