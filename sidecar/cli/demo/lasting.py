@@ -125,11 +125,11 @@ class _Watch:
                     self._tally.take(chunk)
                     await self._strike(chunk)
                 completed = await process.wait()
-                gaps = sum(len(found) for found in process.skipped.values())
+                lost = [*process.skipped.values(), *completed.gaps.values()]
         self._tally.finish(plan.lines)
         await self._count_renewals()
         return [
-            self._lines(gaps),
+            self._lines(gaps=sum(map(len, lost))),
             self._survived(completed.status, await self._starts()),
             self._renewed(),
             await self._numbered(),
@@ -167,7 +167,7 @@ class _Watch:
 
     # the lines of the report --------------------------------------------------------------
 
-    def _lines(self, gaps: int) -> Line:
+    def _lines(self, *, gaps: int) -> Line:
         tally, printed = self._tally, self._plan.lines
         figure = (
             f"{printed:,} printed, {tally.delivered:,} delivered, {tally.doubled} doubled,"
