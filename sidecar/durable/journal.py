@@ -239,6 +239,8 @@ class DiskJournal:
             self._protocol.begin_series(self._log.series, upto=self._log.disk_number)
         if self._log.fault is not self._fault:
             self._fault_changed()
+        if self._log.waiting_bytes <= self._memory_bytes // 2:
+            self._tell_unkept()
         self._trim_tail()
         if self._protocol.is_over:
             self._retain()

@@ -136,17 +136,22 @@ class Log:
         """
         self._writing.stop()
         with anyio.move_on_after(CLOSE_TIME, shield=True):
-            if self.fault is not None:
-                self._writing.heal()
-                await self._changed.wait()
-            while (
-                self.fault is None and self._progress.synced.ticket < self._progress.appended.ticket
-            ):
-                await self._changed.wait()
+            await self._settle()
             self._is_closed = anyio.Event()
             self._writer.syncs.request(self._take_close)
             await self._is_closed.wait()
         self._writing.stop()
+
+    async def _settle(self) -> None:
+        """Until all is synced, or the disk has refused once more."""
+        may_heal = True
+        while self.fault is not None or self.synced < self.appended:
+            if self.fault is not None and not self._writing.is_trying:
+                if not may_heal:
+                    return
+                may_heal = False
+                self._writing.heal()
+            await self._changed.wait()
 
     def _take_close(self) -> Work:
         mark = None

@@ -73,7 +73,7 @@ class Lane:
         """The thread."""
         assert self._loop is not None
         while (works := self._rounds.get()) is not None:
-            finishes = [work() for work in works]
+            finishes = [_done(work) for work in works]
             with suppress(RuntimeError):  # the loop was closed: nobody waits for this any more
                 self._loop.call_soon_threadsafe(self._finish, finishes)
             if self._rest:
@@ -97,6 +97,19 @@ class Lane:
                 "the disk did not answer for %.0f s: what was not written is lost", CLOSE_TIME
             )
         self._rounds.put(None)
+
+
+def _done(work: Work) -> Finish:
+    """A defect in one log must not end the thread that all of them share."""
+    try:
+        return work()
+    except Exception:
+        log.exception("a log's work failed")
+        return _nothing
+
+
+def _nothing() -> None:
+    pass
 
 
 class LogWriter:

@@ -74,6 +74,11 @@ class Writing:
             return partial(self._degrade, Fault(error, is_marked=False))
         return self._on_change
 
+    @property
+    def is_trying(self) -> bool:
+        """Whether a try to heal is due or under way."""
+        return self._is_heal_due or self.is_renewing
+
     def stop(self) -> None:
         """Do not try to heal any more."""
         self._retry.cancel()

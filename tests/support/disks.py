@@ -141,8 +141,10 @@ class MortalDisk(Disk):
         self._whole(lambda: unlink(path))
 
     def close(self, fd: int) -> None:
-        self._open.discard(fd)
-        super().close(fd)
+        with self._lock:
+            if fd in self._open:  # else it was buried already
+                self._open.discard(fd)
+                super().close(fd)
 
     def bury(self) -> None:
         """Close what the dead process had open."""
