@@ -304,3 +304,48 @@ async def test_a_file_that_changed_meanwhile_is_not_sent_on(stack: Stack) -> Non
             while await receiver.receive():
                 pass
     assert caught.value.code is Code.SOURCE_CHANGED
+
+
+# Input and shells --------------------------------------------------------------------------
+
+
+async def test_input_that_was_under_way_is_broken_off_and_more_can_be_sent(
+    stack: Stack, socket: Path
+) -> None:
+    await stack.start_hands_process(socket)
+    core = Core(stack, socket)
+    run = await attach(stack)
+    async with run.process("read a; echo $a; read b; echo $b; exit 3", stdin=True) as program:
+        await program.write(b"one\n")
+        assert await program.stdout.receive() == b"one\n"
+        await core.kill_and_start()
+        with anyio.fail_after(15):
+            with pytest.raises(anyio.BrokenResourceError):
+                while True:
+                    await program.write(b"twice?\n")
+                    await anyio.sleep(0.02)
+            assert [one.has_input for one in await run.processes()] == [True]
+            await program.remote.input(b"two\n")
+            assert await program.stdout.receive() == b"two\n"
+            assert (await program.wait()).status == 3
+
+
+async def test_a_shell_goes_on_with_its_variables_and_its_output(
+    stack: Stack, socket: Path
+) -> None:
+    await stack.start_hands_process(socket)
+    core = Core(stack, socket)
+    run = await attach(stack)
+    async with run.shell() as shell:
+        assert (await shell.run("kept=1; cd /usr; echo before")).output == b"before\n"
+        await core.kill_and_start()
+        await connected(run)
+        with anyio.fail_after(20):
+            ran = await shell.run("echo $kept; pwd")
+        assert ran.output == b"1\n/usr\n"
+
+
+async def connected(run: Run) -> None:
+    with anyio.fail_after(10):
+        while (await run.info())["hands"]["state"] != "connected":  # noqa: ASYNC110
+            await anyio.sleep(0.01)
