@@ -34,7 +34,14 @@ def test_with_a_hands_of_its_own_the_workspace_is_elsewhere() -> None:
     assert load(elsewhere).hands == "/run/hands"
 
 
+ENDPOINT = {"SIDECAR_TOKEN_FILE": "", "SIDECAR_ENDPOINT": "https://platform.example"}
+
 MISTAKES = [
+    (ENDPOINT, "no run token: set SIDECAR_RUN_TOKEN_FILE"),
+    ({"SIDECAR_ENDPOINT": "https://p.example", "SIDECAR_RUN_TOKEN": "r"}, "take SIDECAR_TOKEN"),
+    ({"SIDECAR_RUN_TOKEN": "r"}, "SIDECAR_ENDPOINT is missing"),
+    ({"SIDECAR_RUN_TOKEN_FILE": "/run/t"}, "SIDECAR_ENDPOINT is missing"),
+    ({"SIDECAR_HANDOVER": "sometimes"}, "auto, always or never"),
     ({"SIDECAR_HANDS": "x" * 108}, "SIDECAR_HANDS is longer than 107 bytes"),
     ({"SIDECAR_RUN": "a.b"}, "SIDECAR_RUN"),
     ({"SIDECAR_RUN": ""}, "SIDECAR_RUN is missing"),
@@ -69,6 +76,8 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_a_token_is_never_shown() -> None:
     settings = load({**GOOD, "SIDECAR_TOKEN": "wss://h/client/hubs/x?access_token=secret"})
+    assert "secret" not in repr(settings)
+    settings = load({**GOOD, **ENDPOINT, "SIDECAR_RUN_TOKEN": "secret"})
     assert "secret" not in repr(settings)
 
 

@@ -135,6 +135,12 @@ def test_without_settings_each_missing_one_is_a_line_and_the_status_78(bench) ->
         pytest.param(["--workspace", "/none"], {}, "not a folder", id="no workspace"),
         pytest.param(["--workspace", "x" * 256], {}, "not a folder", id="no such name can be"),
         pytest.param(["--hub", "http://x"], {}, "is not a hub", id="bad hub"),
+        pytest.param(
+            ["--token-file", "", "--endpoint", "http://x.example", "--run-token-file", "r"],
+            {},
+            "would carry the run token in plain text",
+            id="an endpoint without TLS",
+        ),
     ],
 )
 def test_wrong_settings_are_78(bench, flags, environ, words) -> None:
