@@ -20,6 +20,7 @@ from sidecar.protocol.receipts import (
     ReceiptsProtocol,
     Repeat,
     State,
+    Terms,
 )
 
 NOW = 1_800_000_000.0
@@ -214,6 +215,91 @@ def test_what_orders_the_receipts_does_not_grow_with_the_calls() -> None:
     ended(receipts, *range(1000))
     assert len(receipts) == 4
     assert len(receipts._by_id) + len(receipts._by_age) < 100
+
+
+def test_one_that_an_earlier_life_never_began_runs_once_when_it_comes_again() -> None:
+    receipts = ReceiptsProtocol(max_open=1)
+    receipts.restore(Receipt(call_id(1), b"digest", State.ACCEPTED))
+    receipts.begin_life(now_wall=NOW, is_whole=True)
+    assert receipts.open_count == 0
+    assert receipts.left_open() == []
+    assert receipts.begin(call_id(1), b"other", now_wall=NOW) == Conflict()
+    assert receipts.begin(call_id(1), b"digest", now_wall=NOW) == New()
+    assert receipts.open_count == 1
+    assert receipts.begin(call_id(1), b"digest", now_wall=NOW) == Repeat(State.ACCEPTED, None)
+
+
+def test_one_that_an_earlier_life_never_began_is_fenced_by_a_cancel() -> None:
+    receipts = ReceiptsProtocol()
+    receipts.restore(Receipt(call_id(1), b"digest", State.ACCEPTED))
+    receipts.begin_life(now_wall=NOW, is_whole=True)
+    assert receipts.fence(call_id(1), now_wall=NOW) is FenceOutcome.FENCED
+    assert receipts.begin(call_id(1), b"digest", now_wall=NOW) == Fenced()
+
+
+def test_one_that_never_comes_again_is_forgotten_in_time_and_not_while_it_is_open() -> None:
+    receipts = ReceiptsProtocol()
+    for number in (1, 2):
+        receipts.restore(Receipt(call_id(number), b"digest", State.ACCEPTED))
+    receipts.begin_life(now_wall=NOW, is_whole=True)
+    assert receipts.begin(call_id(2), b"digest", now_wall=NOW) == New()
+    later = NOW + DAY + 1
+    expired = Expired(int(NOW * 1000) + 1)
+    assert receipts.begin(call_id(1), b"digest", now_wall=later) == expired
+    assert receipts.begin(call_id(2), b"digest", now_wall=later) == Repeat(State.ACCEPTED, None)
+    receipts.end(call_id(2), b"answer", now_wall=later)
+    much_later = later + DAY - 1
+    ended = receipts.begin(call_id(2), b"digest", now_wall=much_later)
+    assert ended == Repeat(State.ENDED, b"answer")
+
+
+def test_one_that_an_earlier_life_started_is_left_open() -> None:
+    receipts = ReceiptsProtocol()
+    terms = Terms("exec.run", NOW)
+    left = Receipt(call_id(1), b"digest", State.STARTED, None, terms, b"note")
+    receipts.restore(left)
+    receipts.begin_life(now_wall=NOW, is_whole=True)
+    assert receipts.left_open() == [left]
+    assert receipts.begin(call_id(1), b"digest", now_wall=NOW) == Repeat(State.STARTED, None)
+    receipts.end(call_id(1), b"answer", now_wall=NOW)
+    ended = Receipt(call_id(1), b"digest", State.ENDED, b"answer")
+    assert receipts.get(call_id(1)) == ended
+
+
+def test_where_something_is_missing_what_was_accepted_may_have_begun() -> None:
+    receipts = ReceiptsProtocol()
+    receipts.restore(Receipt(call_id(1), b"digest", State.ACCEPTED))
+    receipts.restore(Receipt(call_id(2), b"digest", State.ENDED, b"answer", settled=NOW), size=6)
+    receipts.begin_life(now_wall=NOW + 1, is_whole=False)
+    (left,) = receipts.left_open()
+    assert (left.call_id, left.state) == (call_id(1), State.STARTED)
+    ended = receipts.begin(call_id(2), b"digest", now_wall=NOW)
+    assert ended == Repeat(State.ENDED, b"answer")
+    expired = Expired(int(NOW * 1000) + 1000)
+    assert receipts.begin(call_id(3), b"digest", now_wall=NOW) == expired
+    assert receipts.fence(call_id(3), now_wall=NOW) is FenceOutcome.EXPIRED
+    assert receipts.begin(call_id(1001), b"digest", now_wall=NOW) == New()
+
+
+def test_what_is_restored_replaces_what_was_known_and_its_answer() -> None:
+    receipts = ReceiptsProtocol(max_answers_bytes=10)
+    for answer in (b"first", b"second"):
+        ended = Receipt(call_id(1), b"digest", State.ENDED, answer, settled=NOW)
+        receipts.restore(ended, size=len(answer))
+    assert receipts.answers_bytes == 6
+    assert receipts.get(call_id(1)) == ended
+
+
+def test_a_later_note_replaces_an_earlier_one_and_none_keeps_it() -> None:
+    receipts = ReceiptsProtocol()
+    receipts.begin(call_id(1), b"digest", now_wall=NOW)
+    for note in (b"first", None, b"second", None):
+        receipts.started(call_id(1), note)
+    left = receipts.get(call_id(1))
+    assert left is not None
+    assert left.note == b"second"
+    with pytest.raises(LimitExceeded, match="bytes of a note: 4097, at most 4096"):
+        receipts.started(call_id(1), bytes(4097))
 
 
 class ReceiptsMachine(RuleBasedStateMachine):
