@@ -278,6 +278,7 @@ class Exchange:
         try:
             reader.ack(ack.seq)
         except CallError as error:
+            self._strangers.dropped["ack"] += 1
             log.warning("%s acked badly: %s", attachment.controller, error)
 
     def _end(self, attachment: Attachment, why: str) -> None:

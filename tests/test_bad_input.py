@@ -201,6 +201,16 @@ STRANGERS: list[Any] = [
         "stray",
         id="what-only-sidecars-say",
     ),
+    pytest.param(
+        lambda peer: peer.head() + wire.dumps([33, {0: peer.new_id(), 1: 1, 2: -1, 3: -1}]),
+        "broken",
+        id="credit-below-zero",
+    ),
+    pytest.param(
+        lambda peer: peer.head() + wire.dumps([6, {0: -1}]),
+        "broken",
+        id="ack-below-zero",
+    ),
 ]
 
 
@@ -214,6 +224,22 @@ async def test_what_has_no_sender_is_dropped_counted_and_answered_by_hello(
         await peer.expect(wire.Hello)
         info = await peer.result(await peer.call("sidecar.info"))
         assert info["dropped"] == {why: 1}
+
+
+@pytest.mark.parametrize("reader", [None, "platform"])
+async def test_an_ack_for_what_was_never_sent_is_counted_and_lets_nothing_go(
+    reader: str | None, tmp_path: Path
+) -> None:
+    async with open_stack(tmp_path) as stack, raw_peer(stack.hub) as peer:
+        await peer.attach(after=0, reader=reader)
+        await peer.expect(wire.Event)
+        await peer.send(wire.EventAck(7), wire.EventAck((1 << 64) - 1))
+        info = await peer.result(await peer.call("sidecar.info"))
+        assert info["dropped"] == {"ack": 2}
+        assert info["events"]["acked"] == (None if reader is None else 0)
+        await peer.send(wire.EventAck(1))
+        info = await peer.result(await peer.call("sidecar.info"))
+        assert info["events"]["acked"] == (None if reader is None else 1)
 
 
 async def test_strangers_are_answered_at_most_once_a_second(tmp_path: Path) -> None:
