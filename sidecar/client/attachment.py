@@ -109,8 +109,11 @@ class RemoteAttachment:
     def receive_attached(self, answer: wire.Attached) -> None:
         if answer.nonce != self._nonce:
             return
-        if self.answer is not None and self.answer.nonce == answer.nonce:
-            if not self._prefer(answer):
+        if self.answer is not None:
+            if self.answer.nonce == answer.nonce and not self._prefer(answer):
+                return
+            if answer.generation < self.answer.generation:
+                self.split_brain = True  # it has a successor, which is away for the moment
                 return
         now = self._clock.now()
         self._attach_due = None

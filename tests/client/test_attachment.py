@@ -41,7 +41,9 @@ class Bench:
             envelopes += wire.decode(message.data)
         return envelopes
 
-    def answer(self, incarnation: bytes, *features: str, series: bytes = OLD) -> None:
+    def answer(
+        self, incarnation: bytes, *features: str, series: bytes = OLD, generation: int = 1
+    ) -> None:
         """Attach to that incarnation."""
         self.attachment.begin()
         (attach,) = [x for x in self.sent() if isinstance(x, wire.Attach)]
@@ -51,7 +53,7 @@ class Bench:
                 incarnation[::-1][:15] + b"a",
                 series,
                 incarnation,
-                1,
+                generation,
                 1,
                 0,
                 1,
@@ -91,6 +93,16 @@ async def test_it_is_sent_again_to_the_same_sidecar() -> None:
     bench.sent()
     bench.answer(OLD)
     assert calls_in(bench.sent()) == 1
+    bench.attachment.close()
+
+
+async def test_one_that_was_succeeded_gets_nothing_while_its_successor_is_away() -> None:
+    bench = Bench()
+    bench.answer(NEW, generation=2)
+    bench.answer(OLD, DURABLE_RECEIPTS, generation=1)
+    assert bench.attachment.answer is not None
+    assert bench.attachment.answer.generation == 2
+    assert bench.attachment.is_attaching and bench.attachment.split_brain
     bench.attachment.close()
 
 
