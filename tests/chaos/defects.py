@@ -1,12 +1,17 @@
 """Defects that are planted to see whether the suite finds them.
 
-Each replaces one thing in a process before it begins. What it is called is what is left out.
+Each replaces one thing in a process before it begins: what its name says is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from sidecar.protocol import envelope as wire
+
+LATE = 300  # bytes of output that a spool forgets to note
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,4 +22,69 @@ class Defect:
     plant: Callable[[], None]
 
 
-DEFECTS: dict[str, Defect] = {}
+def _result_not_repeated() -> None:
+    from sidecar.dispatch import Dispatcher
+
+    ask = Dispatcher.ask
+
+    def ask_once(self: Any, request: wire.Ask, origin: Any) -> None:
+        known = self._open.get(request.id)
+        if known is not None and known.result is None:
+            ask(self, request, origin)
+
+    Dispatcher.ask = ask_once  # type: ignore[method-assign]
+
+
+def _receipt_skipped() -> None:
+    from sidecar.durable.receipts import DiskReceipts
+    from sidecar.protocol.receiptlog import Kind
+
+    append = DiskReceipts._append
+
+    def append_ends(self: Any, kind: Kind, *rest: Any, **options: Any) -> Any:
+        """Those that would say that a call came, and that it began, are not written."""
+        if kind in (Kind.ACCEPTED, Kind.STARTED):
+            return self._log.written
+        return append(self, kind, *rest, **options)
+
+    DiskReceipts._append = append_ends  # type: ignore[method-assign]
+
+
+def _cursor_off_by_one() -> None:
+    from sidecar.journal import Reader
+
+    rewind = Reader.rewind
+
+    def rewind_short(self: Any, after: int, **options: Any) -> None:
+        rewind(self, min(after + 1, self.cursor), **options)
+
+    Reader.rewind = rewind_short  # type: ignore[method-assign]
+
+
+def _rewind_left_out() -> None:
+    from sidecar.streaming import Sender
+
+    def stay(self: Any, offset: int) -> None:
+        """What was lost is not sent again."""
+
+    Sender._rewind = stay  # type: ignore[method-assign]
+
+
+def _bytes_lost_on_kill() -> None:
+    from sidecar.spoolfile import SpoolFile
+
+    note_size = SpoolFile.note_size
+
+    def note_late(self: Any, size: int) -> None:
+        note_size(self, max(0, size - LATE))
+
+    SpoolFile.note_size = note_late  # type: ignore[method-assign]
+
+
+DEFECTS: dict[str, Defect] = {
+    "result-not-repeated": Defect("an ended call is not answered again", _result_not_repeated),
+    "receipt-skipped": Defect("what is accepted is not written", _receipt_skipped),
+    "cursor-off-by-one": Defect("a reader goes back one event too few", _cursor_off_by_one),
+    "rewind-left-out": Defect("a stream does not go back for what was lost", _rewind_left_out),
+    "bytes-lost-on-kill": Defect("a spool's size is noted late", _bytes_lost_on_kill),
+}

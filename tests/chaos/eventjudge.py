@@ -108,9 +108,10 @@ def _explains(evidence: Evidence, why: str) -> bool:
 def _per_call(evidence: Evidence, book: Book, events: list[Entry]) -> Iterator[str]:
     """A program that is known to have ended was told of, once; a written file too."""
     counted = Counter((event["name"], event["call"]) for event in events)
-    for (name, call), times in counted.items():
-        if call is not None and name in ("exec.started", "exec.ended") and times > 1:
-            yield f"event {name} of call {call} came {times} times"
+    in_series = Counter((event["series"], event["name"], event["call"]) for event in events)
+    for (_, name, mark), times in in_series.items():
+        if mark is not None and name in ("exec.started", "exec.ended") and times > 1:
+            yield f"event {name} of call {mark} came {times} times"
     for called in book.calls.values():
         done = called.done
         if done is None or done["outcome"] != "ok":
