@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
+
 from sidecar.bell import Bell
 from sidecar.clock import Clock
 from sidecar.durable.disk import Disk
@@ -369,6 +371,8 @@ async def open_journal(
 
     Raises `StateUnusable` if a newer version wrote it, or if we may not read it.
     """
+    if boot is None:
+        boot = await anyio.to_thread.run_sync(boot_id)
     journal = DiskJournal(
         max_bytes=max_bytes, max_events=max_events, tail_bytes=tail_bytes, memory_bytes=memory_bytes
     )
@@ -382,7 +386,7 @@ async def open_journal(
             keeps=False,
             segment_bytes=segment_bytes,
             disk=disk or Disk(),
-            boot=boot_id() if boot is None else boot,
+            boot=boot,
         )
     )
     return journal
