@@ -22,7 +22,9 @@ LARGEST = 48 * 1024  # characters of a token; it has to fit into one request
 
 @click.command()
 @click.argument("source", metavar="[-]", required=False)
-@click.option("--token-file", metavar="FILE", help="A file with the token.")
+@click.option(
+    "--token-file", metavar="FILE", help="A file with the token; - too is standard input."
+)
 @click.option("--hub", metavar="URL", help="It is a token for that hub: wss://HOST/client/hubs/HUB")
 @click.option("--endpoint", metavar="URL", help="It is a run token for that platform endpoint.")
 @click.option("--state", metavar="DIR", help="The state folder. Default: as `sidecar health`.")
@@ -87,12 +89,14 @@ def _read(source: str | None, token_file: str | None) -> str:
         raise fail_usage("say where the token is: `-` for standard input, or --token-file FILE")
     if source not in (None, "-"):
         raise fail_usage("a token is never an argument: everybody may read those; use `-`")
+    is_piped = token_file in (None, "-")
+    what = "the token" if is_piped else f"token file {token_file}"
     try:
-        text = sys.stdin.read(LARGEST + 1) if token_file is None else _read_file(Path(token_file))
+        text = sys.stdin.read(LARGEST + 1) if is_piped else _read_file(Path(token_file or ""))
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"token: {getattr(error, 'strerror', None) or 'not text'}") from None
+        raise SettingsError(f"{what}: {getattr(error, 'strerror', None) or 'not text'}") from None
     if len(text) > LARGEST:
-        raise SettingsError(f"token: more than {LARGEST} characters; this is no token")
+        raise SettingsError(f"{what}: more than {LARGEST} characters; this is none")
     return text.strip()
 
 
