@@ -13,6 +13,7 @@ may do next. Four kinds:
     └── ChannelError                the channel to the hub
         ├── TokenExpired            the token has lapsed; a new one mends it
         ├── TokenRefused            the hub will not have this token
+        │   └── RunTokenRefused     the platform endpoint will not have our run token
         ├── NoToken                 there is no token to dial with
         ├── TooManyRequests         the platform endpoint wants to be asked later
         ├── Superseded              a later start of this run has taken over; final
@@ -231,6 +232,10 @@ class TokenRefused(ChannelError):
     """The hub will not have this token (401 or 403 on a token that has not lapsed)."""
 
     reason = "refused"
+
+
+class RunTokenRefused(TokenRefused):
+    """The platform endpoint will not have our run token, and so there is no token for the hub."""
 
 
 class NoToken(ChannelError):

@@ -12,9 +12,9 @@ from sidecar.errors import (
     ChannelError,
     NetworkFailure,
     RunEnded,
+    RunTokenRefused,
     SettingsError,
     Superseded,
-    TokenRefused,
     TooManyRequests,
 )
 from sidecar.tokens.forms import is_loopback, url_for_log
@@ -90,7 +90,7 @@ def refusal(status: int, body: bytes, *, retry_after: str | None) -> ChannelErro
     if status == 403 and word == "run_ended":
         return RunEnded("the run has ended (HTTP 403 from the endpoint)")
     if status in (401, 403):
-        return TokenRefused(
+        return RunTokenRefused(
             f"HTTP {status}: the endpoint does not accept our run token", retry_after=REFUSED_PAUSE
         )
     if status == 429:

@@ -128,18 +128,26 @@ class EndpointProvider:
                 await self._renew_quietly()
 
     def status(self) -> TokenStatus:
-        states = {Superseded: SUPERSEDED, RunEnded: ENDED, TokenRefused: REFUSED}
-        waiting = WAITING if self._token is None else OK
         failure = str(self._failure) if self._failure else self._store.complaint or None
         return TokenStatus(
             source="endpoint",
-            state=states.get(type(self._failure), waiting),  # type: ignore[arg-type]
+            state=self._state(),
             expires_in=left(self._token, self._clock),
             generation=self._generation,
             refreshes=max(0, self._grants - 1),
             failure=failure,
             way_out=_way_out(self._failure) if failure else None,
         )
+
+    def _state(self) -> str:
+        match self._failure:
+            case Superseded():
+                return SUPERSEDED
+            case RunEnded():
+                return ENDED
+            case TokenRefused():
+                return REFUSED
+        return WAITING if self._token is None else OK
 
     # renewing -----------------------------------------------------------------------------
 

@@ -2,8 +2,9 @@
 operator repoints it.
 
 A repoint is kept in the state folder, and holds after a restart with the same settings. If the
-hub refuses a token that it brought, or the endpoint the run token, nothing can make that one good
-again: what the settings name is asked again, and `health` says so.
+hub refuses a token that it brought, nothing can make that one good again; if the endpoint refuses
+a run token that never was good, it was the wrong one. Then what the settings name is asked again,
+and `health` says so.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import anyio.to_thread
 
 from sidecar.bell import Bell
 from sidecar.clock import Clock
-from sidecar.errors import CallError, ChannelError, TokenRefused
+from sidecar.errors import CallError, ChannelError, RunTokenRefused
 from sidecar.tokens.forms import Token, url_for_log
 from sidecar.tokens.hooks import TokenHooks
 from sidecar.tokens.repoint import (
@@ -80,8 +81,9 @@ class SwitchProvider:
         source = self._source
         try:
             token = await source.token()
-        except TokenRefused as error:
-            await self._fall_back(source, error)
+        except RunTokenRefused as error:
+            if self._is_unproven and self._repoint is not None and self._source is source:
+                self._go_back(f"the endpoint does not take what we were repointed to ({error})")
             raise
         self._hub_url = token.url
         if self._learns_hosts and source is self._base:
@@ -201,10 +203,6 @@ class SwitchProvider:
         self._repoint, self._fell_back = repoint, None
         self._is_unproven = True
         self._turn_to(self._make(repoint))
-
-    async def _fall_back(self, source: Source, error: TokenRefused) -> None:
-        if self._repoint is not None and self._source is source:
-            self._go_back(f"the endpoint does not take what we were repointed to ({error})")
 
     def _go_back(self, why: str) -> None:
         _log.error("%s: back to what the settings name", why)

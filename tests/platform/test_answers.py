@@ -10,9 +10,9 @@ from sidecar.errors import (
     ChannelError,
     NetworkFailure,
     RunEnded,
+    RunTokenRefused,
     SettingsError,
     Superseded,
-    TokenRefused,
     TooManyRequests,
 )
 from sidecar.platform.answers import check_endpoint, check_run_token, parse_grant, refusal
@@ -64,9 +64,9 @@ def test_what_no_endpoint_says_is_a_matter_of_the_network(data: bytes, complaint
 @pytest.mark.parametrize(
     "status, word, kind",
     [
-        (401, "unauthorized", TokenRefused),
+        (401, "unauthorized", RunTokenRefused),
         (403, "run_ended", RunEnded),
-        (403, "forbidden", TokenRefused),
+        (403, "forbidden", RunTokenRefused),
         (409, "superseded", Superseded),
         (409, "conflict", NetworkFailure),
         (429, "too_many", TooManyRequests),

@@ -25,6 +25,7 @@ from sidecar.clock import SystemClock
 from sidecar.errors import (
     NetworkFailure,
     RunEnded,
+    RunTokenRefused,
     Superseded,
     TokenRefused,
     TooManyRequests,
@@ -214,7 +215,7 @@ async def test_a_calendar_that_jumps_an_hour_changes_nothing(
 @pytest.mark.parametrize(
     "answer, kind, state",
     [
-        (UNAUTHORIZED, TokenRefused, "refused"),
+        (UNAUTHORIZED, RunTokenRefused, "refused"),
         (SUPERSEDED, Superseded, "superseded"),
         (RUN_ENDED, RunEnded, "run_ended"),
         (Answer(429, headers={"Retry-After": "7"}), TooManyRequests, "waiting"),

@@ -174,6 +174,25 @@ async def test_a_run_token_that_is_refused_leads_back_to_the_one_that_was_good(
     assert fake.bearers == ["rt-0", "typo", "run-token-1"]
 
 
+async def test_a_run_token_that_was_good_is_tried_again_however_long_it_is_refused(
+    fake: FakeEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.platform.answers.REFUSED_PAUSE", 0.02)
+    fake.says(grant(1, expires_in=0.05))
+    provider = make(tmp_path, endpoint=fake.url, run_token="rt-0")
+    await provider.repoint({"token": "from-the-operator"})
+    provider.used(await provider.token())
+    await anyio.sleep(0.05)
+    fake.says(UNAUTHORIZED)
+    for _ in range(3):
+        with pytest.raises(TokenRefused):
+            await provider.token()
+        await anyio.sleep(0.03)
+    fake.says(grant(2))
+    assert (await provider.token()).value == "token-2"
+    assert set(fake.bearers) == {"from-the-operator", "run-token-1"}
+
+
 async def test_the_hub_that_the_endpoint_names_may_be_repointed_to(
     fake: FakeEndpoint, tmp_path: Path
 ) -> None:
