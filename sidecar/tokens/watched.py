@@ -30,10 +30,12 @@ class WatchedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seen: Mark | None = None
+        self._looks = 0  # since it was read
 
     async def read(self) -> str:
         """The text. Raises `SettingsError`, which names the file and quotes nothing of it."""
         self._seen = await anyio.to_thread.run_sync(_look, self.path)  # if we may not read it
+        self._looks = 0
         try:
             self._seen, data = await anyio.to_thread.run_sync(_read, self.path)
             if len(data) > MAX_FILE:
@@ -46,10 +48,10 @@ class WatchedFile:
 
     async def changed(self) -> None:
         """Return when there is a file, and another one than `read` last saw."""
-        looks = 0
         while await anyio.to_thread.run_sync(_look, self.path) in (None, self._seen):
-            looks += 1
-            await anyio.sleep(POLL_INTERVAL if looks <= EAGER_LOOKS else IDLE_POLL_INTERVAL)
+            self._looks += 1
+            is_eager = self._looks <= EAGER_LOOKS
+            await anyio.sleep(POLL_INTERVAL if is_eager else IDLE_POLL_INTERVAL)
 
 
 def _mark(status: os.stat_result) -> Mark:
