@@ -348,6 +348,11 @@ class DiskJournal:
         while self.written <= after and self.series == series:
             await self._grown.wait()
 
+    async def wait_synced(self, seq: int) -> None:
+        """Return once `seq` survives a power cut; in a degraded journal that lasts until it heals."""
+        while self.synced < seq:
+            await self._grown.wait()
+
     async def wait_acked(self, seq: int) -> None:
         while (acked := self._protocol.acked) is not None and acked < seq:
             await self._acked.wait()

@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 
 from sidecar.allocator import tune_malloc
-from tests.bench import beside, contest, events, files, life, pauses, programs
+from tests.bench import beside, contest, events, files, journal, life, pauses, programs
 from tests.bench.measure import MIB, TINY, Scale
 from tests.bench.report import Row, document, table
 
@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "memory": files.memory,
     "codecs": files.codecs,
     "events": events.small_events,
+    "journal": journal.journal,
     "beside": beside.latency,
     "pauses": pauses.pauses,
     "heal": pauses.heal,

@@ -33,6 +33,8 @@ class Scale:
     file_bytes: int = 100 * MIB
     output_bytes: tuple[int, ...] = (10 * MIB, 256 * MIB)
     events: int = 5000
+    journal: int = 20_000  # events, in each round
+    recoveries: tuple[int, ...] = (100_000, 1_000_000)  # events that a start finds
     starts: int = 9
     ballast: int = 250 * MIB
     idle: float = 10.0  # seconds of watching a process that does nothing
@@ -50,6 +52,8 @@ TINY = Scale(
     file_bytes=MIB,
     output_bytes=(MIB,),
     events=100,
+    journal=256,
+    recoveries=(500,),
     starts=1,
     ballast=MIB,
     idle=0.2,

@@ -20,6 +20,7 @@ NAMES = {
     "memory",
     "codecs",
     "events",
+    "journal",
     "beside",
     "pauses",
     "heal",

@@ -127,8 +127,8 @@ async def test_written_events_are_synced_soon_after(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await fill(journal, 3)
         with anyio.fail_after(5):
-            while journal.synced < 3:  # noqa: ASYNC110
-                await anyio.sleep(0.001)
+            await journal.wait_synced(3)
+        assert journal.synced == 3
 
 
 async def test_what_memory_no_longer_has_is_read_from_disk(tmp_path: Path) -> None:

@@ -171,8 +171,7 @@ class JournalMachine(RuleBasedStateMachine):
             seq = self.journal.append(lambda _: b"room")
             self.appended.setdefault(seq, set()).add(b"room")
             with anyio.fail_after(5):
-                while self.journal.synced < seq:  # noqa: ASYNC110 - the journal tells nobody
-                    await anyio.sleep(0.001)
+                await self.journal.wait_synced(seq)
 
         self.do(heal)
         assert self.journal.durable
