@@ -97,7 +97,9 @@ class Spool:
             file.note_reading(0)
         self._use(file)
         self.gaps = file.gaps
-        protocol = SpoolProtocol.restored(facts, hold_time=hold_time, on_full=on_full)
+        protocol = SpoolProtocol.restored(
+            facts, now=self._clock.now(), hold_time=hold_time, on_full=on_full
+        )
         self._reserved = min(facts.size, protocol.capacity)
         self._budget.claim(self._reserved)
         return protocol
@@ -246,6 +248,7 @@ class Spool:
             if protocol.size:  # only memory has any of it
                 file.note_hole(0, protocol.size, protocol.unwritten)
                 file.note_size(protocol.size)
+            file.note_owner(protocol.owner)
             self._use(file)
         return self._file is not None
 
@@ -341,16 +344,21 @@ class Spool:
     def follow(self, offset: int) -> None:
         """There is an owner, who has everything up to `offset`: write at its pace."""
         self._protocol.follow(offset, now=self._clock.now())
-        self._room.ring()
+        self._note_owner()
 
     def progress(self, offset: int) -> None:
         """The owner has everything up to `offset`. Lower than before: nothing changes."""
         self._protocol.progress(offset, now=self._clock.now())
-        self._room.ring()
+        self._note_owner()
 
     def unfollow(self) -> None:
         """The owner is gone."""
         self._protocol.unfollow()
+        self._note_owner()
+
+    def _note_owner(self) -> None:
+        if self._file is not None:
+            self._file.note_owner(self._protocol.owner)
         self._room.ring()
 
     def close(self) -> None:

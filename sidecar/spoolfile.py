@@ -15,6 +15,7 @@ the disk has no room would be SIGBUS. (posix_fallocate does the same on ext4 in 
     5           1 if the program prints no more
     6, 7        bytes that the owner was not sent because they were gone; that no disk took
     8, 9        how many holes and gaps follow
+    10          1 + the offset that the owner has; 0: nobody owns its pace
     16 ...      holes: offset where it begins, offset where it ends
     144 ...     gaps: offset at which bytes are missing that nobody could count
 """
@@ -31,7 +32,9 @@ from sidecar.protocol.spool import Facts
 
 PAGE = 4096  # bytes; a multiple of it is where a mapping may begin
 MAGIC = int.from_bytes(b"spool 01", "little")
-_KIND, _SIZE, _READING, _HEAD, _TAIL, _ENDED, _SKIPPED, _UNWRITTEN, _HOLES, _GAPS = range(10)
+_KIND, _SIZE, _READING, _HEAD, _TAIL, _ENDED, _SKIPPED, _UNWRITTEN, _HOLES, _GAPS, _OWNER = range(
+    11
+)
 _FIRST_HOLE = 16
 _FIRST_GAP = _FIRST_HOLE + 2 * SPOOL_RANGES
 _WORDS = _FIRST_GAP + SPOOL_GAPS
@@ -85,6 +88,7 @@ class SpoolFile:
             reading=words[_READING],
             has_ended=bool(words[_ENDED]),
             unwritten=words[_UNWRITTEN],
+            owner=words[_OWNER] - 1 if words[_OWNER] else None,
             holes=tuple(
                 (words[_FIRST_HOLE + 2 * n], words[_FIRST_HOLE + 2 * n + 1])
                 for n in range(words[_HOLES])
@@ -117,6 +121,10 @@ class SpoolFile:
 
     def note_skipped(self, total: int) -> None:
         self._words[_SKIPPED] = total
+
+    def note_owner(self, position: int | None) -> None:
+        """What its owner has; None: nobody owns its pace."""
+        self._words[_OWNER] = 0 if position is None else 1 + position
 
     def note_hole(self, start: int, stop: int, unwritten: int) -> None:
         """These are not here. Over the bound, the last hole grows over what lies between."""

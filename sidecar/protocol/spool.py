@@ -69,6 +69,7 @@ class Facts:
     has_ended: bool = False
     unwritten: int = 0
     holes: Sequence[tuple[int, int]] = ()  # the store has not got these
+    owner: int | None = None  # what its owner has, if it has one
 
     @property
     def overwritten(self) -> tuple[int, int]:
@@ -102,17 +103,30 @@ class SpoolProtocol:
 
     @classmethod
     def restored(
-        cls, facts: Facts, *, hold_time: float = HOLD_TIME, on_full: OnFull = OnFull.DROP
+        cls,
+        facts: Facts,
+        *,
+        now: float,
+        hold_time: float = HOLD_TIME,
+        on_full: OnFull = OnFull.DROP,
     ) -> SpoolProtocol:
-        """One that goes on where an earlier process was, with nobody who owns its pace yet."""
+        """One that goes on where an earlier process was. Its owner has to come back, and has time
+        for that, as one that is silent."""
         spool = cls(head=facts.head, tail=facts.tail, hold_time=hold_time, on_full=on_full)
         spool.size, spool.unwritten = facts.size, facts.unwritten
         spool.has_ended = facts.has_ended
+        if facts.owner is not None:
+            spool.follow(facts.owner, now=now)
         spool._kept = [(0, facts.size)]
         spool._forget(facts.head, facts.size - facts.tail)
         for start, stop in (facts.overwritten, *facts.holes):
             spool._forget(start, stop)
         return spool
+
+    @property
+    def owner(self) -> int | None:
+        """What its owner has, if it has one."""
+        return self._position if self._has_owner else None
 
     @property
     def head(self) -> int:
