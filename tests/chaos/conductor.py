@@ -67,9 +67,11 @@ class Conductor:
         *,
         strikes: type[Strikes] = Strikes,
         watchdog: float = WATCHDOG,
+        patience: float = FINISH,
     ) -> None:
         self.evidence = Evidence(stage.folder, stage.seed, stage.is_apart)
         self._watchdog = watchdog
+        self._patience = patience
         self._stage = stage
         self._faults = faults
         self._strikes = strikes(stage, self._listen_anew)
@@ -103,7 +105,7 @@ class Conductor:
             if await self._reached("attached", 1, START):
                 for fault in self._faults:
                     await self._bring(fault)
-                await self._reached("done", self._count("done") + TAIL, FINISH)
+                await self._reached("done", self._count("done") + TAIL, self._patience)
                 await self._finish()
             else:
                 self._problem(f"no controller was attached after {START:g} s")
@@ -199,9 +201,9 @@ class Conductor:
             assert controller.process.stdin is not None
             controller.process.stdin.write(b"finish\n")
             controller.process.stdin.flush()
-            if not await controller.ended(FINISH):
+            if not await controller.ended(self._patience):
                 names = ", ".join(sorted(self._open)) or "none"
-                self._problem(f"hung: not finished in {FINISH:g} s; open calls: {names}")
+                self._problem(f"hung: not finished in {self._patience:g} s; open calls: {names}")
         if self._stage.children["core"].is_alive:
             self.evidence.peak_memory = self._stage.peak_memory()
         self.evidence.statuses = await self._stage.end_all()

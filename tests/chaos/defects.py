@@ -51,23 +51,29 @@ def _receipt_skipped() -> None:
 
 
 def _cursor_off_by_one() -> None:
-    from sidecar.journal import Reader
+    from sidecar.durable.journal import DiskJournal
 
-    rewind = Reader.rewind
+    open_reader = DiskJournal.open_reader
 
-    def rewind_short(self: Any, after: int, **options: Any) -> None:
-        rewind(self, min(after + 1, self.cursor), **options)
+    def open_behind(self: Any, name: Any, *, after: int | None, **options: Any) -> Any:
+        if after is not None and 0 < after < self.last:
+            after += 1
+        return open_reader(self, name, after=after, **options)
 
-    Reader.rewind = rewind_short  # type: ignore[method-assign]
+    DiskJournal.open_reader = open_behind  # type: ignore[method-assign]
 
 
 def _rewind_left_out() -> None:
-    from sidecar.streaming import Sender
+    from sidecar.protocol.streams import SendStream
 
-    def stay(self: Any, offset: int) -> None:
-        """What was lost is not sent again."""
+    resume = SendStream.resume
 
-    Sender._rewind = stay  # type: ignore[method-assign]
+    def stay(self: Any, *told: int) -> bool:
+        next, begins_anew = self.next, resume(self, *told)
+        self.next = max(next, self.next)
+        return begins_anew
+
+    SendStream.resume = stay  # type: ignore[method-assign]
 
 
 def _bytes_lost_on_kill() -> None:
@@ -84,7 +90,9 @@ def _bytes_lost_on_kill() -> None:
 DEFECTS: dict[str, Defect] = {
     "result-not-repeated": Defect("an ended call is not answered again", _result_not_repeated),
     "receipt-skipped": Defect("what is accepted is not written", _receipt_skipped),
-    "cursor-off-by-one": Defect("a reader goes back one event too few", _cursor_off_by_one),
-    "rewind-left-out": Defect("a stream does not go back for what was lost", _rewind_left_out),
+    "cursor-off-by-one": Defect("a reader begins one event too late", _cursor_off_by_one),
+    "rewind-left-out": Defect(
+        "a stream does not go back to where its receiver is", _rewind_left_out
+    ),
     "bytes-lost-on-kill": Defect("a spool's size is noted late", _bytes_lost_on_kill),
 }

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.conductor import Conductor, Evidence
+from tests.chaos.conductor import FINISH, Conductor, Evidence
 from tests.chaos.faults import Kind, plan
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.stage import Stage
 
 CLONE_NEWNS = 0x00020000  # linux/sched.h
 MS_REC, MS_PRIVATE = 16384, 1 << 18  # linux/mount.h
+SOON = 12.0  # seconds after which a seed with a defect has hung: it will, and nobody need wait
 STATE_BYTES = 64 * 1024 * 1024
 
 
@@ -48,7 +49,8 @@ class Season:
         stage = Stage(folder, seed, is_apart=needs_hands or seed % 3 != 0, defect=self._defect)
         if self._can_mount:
             _mount(folder / "state")
-        evidence = await Conductor(stage, faults).run()
+        patience = FINISH if self._defect == "none" else SOON
+        evidence = await Conductor(stage, faults, patience=patience).run()
         verdict = judge(evidence)
         keep = self._keep or bool(verdict.violations and self._defect == "none")
         self._tidy(folder, keep)
