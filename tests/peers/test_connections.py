@@ -77,14 +77,18 @@ class Lasting:
 
 
 @asynccontextmanager
-async def lasting(folder: Path, *, is_relayed: bool = False) -> AsyncIterator[Lasting]:
+async def lasting(
+    folder: Path, *, is_relayed: bool = False, has_endpoint: bool = False
+) -> AsyncIterator[Lasting]:
     clock = JumpingClock()
-    hub = Hub(HubSettings(), clock)
+    hub = Hub(HubSettings(platform=has_endpoint), clock)
     # The hub looks for what has lapsed all the time, which would be most of what happens here.
     with patch.object(server, "LOOK", 5.0):
         async with open_stack(folder, sidecars=0, hub=hub) as stack:
             here = Lasting(stack, clock, folder)
             options = {"token": "", "token_file": str(here.token_file)}
+            if has_endpoint:
+                options = stack.endpoint()
             if is_relayed:
                 here.relay = await stack.relay()
                 options["hub"] = here.relay.url
@@ -292,6 +296,23 @@ async def test_a_connection_outlives_its_token_many_times(tmp_path: Path) -> Non
             seen = [(await events.receive()).cursor.seq for _ in range(last)]
         assert seen == list(range(1, last + 1))
         assert here.channel.reconnects >= 5
+
+
+@pytest.mark.slow
+@in_jumping_time
+async def test_a_run_of_75_minutes_gets_its_tokens_from_the_platform(tmp_path: Path) -> None:
+    """The01Geek/prflow#487: a token that died at minute 60 of a run of 75; agents-squads/squads-cli
+    #1133, langchain-ai/open-swe PR #1496, fabro PR #568 and AI-Implement PR #223 are of the same
+    kind. Tokens here live 5 minutes, and the hub enforces it."""
+    async with lasting(tmp_path, has_endpoint=True) as here:
+        here.hub.faults.enforce_expiry = True
+        run = await here.attach()
+        async with echoing(run) as all_answer:
+            for _ in range(5):
+                await anyio.sleep(15 * MINUTE)
+                await all_answer()
+        assert here.refused == 0
+        assert here.channel.reconnects + here.channel.handovers >= 14
 
 
 @in_jumping_time

@@ -2,8 +2,8 @@
 
 Hours of idling, backing off and refreshing pass in seconds, over real sockets, with every timer
 of every library in between. Loopback delivers at once, so what has been silent for `QUIET` real
-seconds has nothing under way. A program that sleeps does so in real time: start none that has to
-end by itself, or keep time from jumping while it runs (`jumping.hold`).
+seconds, with no thread at work, has nothing under way. Programs take real time: start none that
+has to end by itself, or keep time from jumping while it runs (`JumpingClock.hold`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import selectors
+import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, ParamSpec
 
 import anyio
@@ -21,6 +24,7 @@ import anyio
 P = ParamSpec("P")
 
 QUIET = 0.002  # seconds; far above what a message takes through loopback
+RESTING = {"wait", "get", "_worker", "_run"}  # functions in which idle threads of a pool are
 
 
 class JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
@@ -36,9 +40,22 @@ class JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-ty
             return super().select(timeout)  # type: ignore[no-any-return]
         began = time.monotonic()
         ready = super().select(QUIET)
-        if not ready:
+        if not ready and _threads_rest():
             self.skipped += timeout - (time.monotonic() - began)
         return ready  # type: ignore[no-any-return]
+
+
+def _threads_rest() -> bool:
+    """Whether every other thread waits for something to do: for a lock, or inside C for a queue."""
+    me = threading.get_ident()
+    frames = sys._current_frames().items()
+    return all(_rests(frame) for ident, frame in frames if ident != me)
+
+
+def _rests(frame: FrameType | None) -> bool:
+    while frame is not None and "blockbuster" in frame.f_code.co_filename:
+        frame = frame.f_back  # it watches the lock that the thread waits for
+    return frame is not None and frame.f_code.co_name in RESTING
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
