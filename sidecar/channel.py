@@ -192,8 +192,9 @@ class Channel:
             with anyio.CancelScope() as self._attempt:
                 websocket = await self._carry_out(action)
         except NotReached as failed:
-            now = self._clock.now()
-            self._protocol.connection_refused(failed.error, now=now, status=failed.status)
+            if not self._attempt.cancel_called:
+                now = self._clock.now()
+                self._protocol.connection_refused(failed.error, now=now, status=failed.status)
             return None
         if self._attempt.cancel_called:  # another token goes before what it brought
             if websocket is not None:

@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 
 from sidecar import succession
 from sidecar.channel import Channel, Outcome, Publish
-from sidecar.errors import ChannelError
+from sidecar.errors import ChannelError, NoToken
 from sidecar.hub import Hub, HubSettings, serve
 from sidecar.protocol.channel_events import Timing
 from sidecar.protocol.names import Grant, controller_grant, sidecar_grant
@@ -218,6 +218,29 @@ async def test_a_handover_while_a_recovery_is_tried_ends_it_for_a_dial(hub: Hub)
         await until(lambda: len(side.opened) == 2)
         assert side.opened == [True, True]
     assert hub.port == port
+
+
+async def test_a_handover_in_a_dial_that_fails_just_then_leads_to_one_more_dial(hub: Hub) -> None:
+    side = Side(hub, sidecar_grant("a"))
+    asked, fails = anyio.Event(), anyio.Event()
+    good = side.token
+
+    async def bad() -> Token:
+        with anyio.CancelScope(shield=True):  # as a thread is, that reads a file
+            asked.set()
+            await fails.wait()
+        raise NoToken("the file is empty")
+
+    side.token = bad  # type: ignore[method-assign]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(side.channel.run)
+        await asked.wait()
+        side.token = good  # type: ignore[method-assign]
+        side.channel.hand_over()
+        fails.set()
+        await until(lambda: side.opened)
+        assert side.opened == [True]
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_link_that_breaks_while_another_connection_is_wanted_is_not_recovered(
