@@ -12,10 +12,11 @@ import anyio
 import anyio.to_thread
 import pytest
 from rawpeer import raw_peer
-from stack import PATIENCE, Stack, is_listening, open_stack, until
+from stack import PATIENCE, RUN, Stack, is_listening, open_stack, until
 
 from sidecar.client import CallError, Code, Controller, Event, Run
 from sidecar.errors import Retry
+from sidecar.hub import Hub, HubSettings
 from sidecar.localsocket import ask
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.names import Scope
@@ -164,6 +165,24 @@ async def test_killed_while_it_drains_it_goes_on_with_that(tmp_path: Path) -> No
         child, run = await start(stack, state=str(state))
         assert await status_of(child) == 0
         assert (note_in(state)["state"], note_in(state)["told_by"]) == ("ended", "run.end")
+
+
+async def test_a_run_that_the_platform_has_ended_is_drained_and_not_served_again(
+    tmp_path: Path,
+) -> None:
+    hub = Hub(HubSettings(platform=True, token_life=2.0))
+    async with open_stack(tmp_path, sidecars=0, hub=hub) as stack:
+        state = tmp_path / "state-0"
+        child, run = await start(stack, **stack.endpoint())
+        assert (await run.exec(["true"])).status == 0
+        hub.platform.end(RUN)
+        assert await status_of(child) == 0
+        note = note_in(state)
+        assert (note["state"], note["told_by"], note["left_over"]) == ("ended", "platform", None)
+        assert note["generation"] == 1
+        again = stack.start_sidecar_process(state=str(state))
+        assert await status_of(again) == 0
+        assert note_in(state) == note
 
 
 async def test_without_a_channel_it_ends_with_69_and_says_what_was_left(tmp_path: Path) -> None:
