@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sidecar.processes.register import Register, Slot
 from sidecar.processes.saved import Saved, SavedEnd, pack, pack_end, unpack, unpack_end
+from sidecar.protocol.limits import SPOOL_HEAD_BYTES, SPOOL_TAIL_BYTES
 from sidecar.protocol.streams import STDERR, STDOUT
 from sidecar.spoolfile import SpoolFile
 
@@ -123,9 +124,21 @@ def _restore(folder: Path, slot: Slot) -> Restored:
     end = None if slot.end is None else unpack_end(slot.end)
     spools = {}
     for n in (STDOUT, STDERR):
-        with suppress(FileNotFoundError):  # it had printed nothing
-            spools[n] = SpoolFile.reopen(folder / _name(saved.id, n))
+        with suppress(OSError):  # there is none: it had printed nothing
+            spools[n] = _reopen(folder / _name(saved.id, n))
     return Restored(saved, slot.pid, slot.start_time, slot.is_fed, slot.is_settled, end, spools)
+
+
+def _reopen(path: Path) -> SpoolFile:
+    """A spool; where it could not be made for want of space, one that says that bytes are missing,
+    and nobody knows how many."""
+    try:
+        return SpoolFile.reopen(path)
+    except ValueError as error:
+        log.warning("an output is lost: %s", error)
+        file = SpoolFile.create(path, head=SPOOL_HEAD_BYTES, tail=SPOOL_TAIL_BYTES)
+        file.note_reading(1)
+        return file
 
 
 def _sweep(folder: Path, known: set[str]) -> None:
