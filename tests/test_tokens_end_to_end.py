@@ -10,10 +10,11 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from stack import RUN, Stack, open_stack, until
+from stack import PATIENCE, RUN, Stack, open_stack, until
 
-from sidecar.client import Run
+from sidecar.client import CallableProvider, Controller, Run, Token
 from sidecar.hub import Hub, HubSettings
+from sidecar.protocol.names import controller_grant
 
 LIFE = 2.0  # seconds of a token; it is renewed at half of that
 COUNTING = "for i in $(seq 1 100); do echo line $i; sleep 0.1; done"
@@ -53,6 +54,22 @@ async def test_a_long_command_goes_on_through_many_renewals(tmp_path: Path) -> N
         assert info["token"]["refreshes"] >= 8
         # It ended the first connection; then the sidecar has seen that it does, and hands over.
         assert stack.hub.faults.struck["enforce_expiry"] >= 1
+
+
+@pytest.mark.slow
+async def test_the_tokens_of_both_sides_lapse_again_and_again(tmp_path: Path) -> None:
+    async with open_stack(tmp_path, sidecars=0, hub=short_lived_hub()) as stack:
+        stack.start_sidecar_process(**stack.endpoint())
+
+        async def mint() -> Token:
+            value = stack.hub.mint(controller_grant("short", [RUN]), LIFE)
+            return Token(stack.hub.address.client_url, value, stack.hub.clock.wall() + LIFE)
+
+        async with Controller.connect(CallableProvider(mint), controller="short") as controller:
+            run = await controller.attach(RUN, timeout=PATIENCE)
+            assert await output_of(run, COUNTING) == COUNTED
+            assert controller.status().reconnects >= 3
+        assert (await (await stack.attach()).info())["channel"]["reconnects"] >= 3
 
 
 @pytest.mark.slow

@@ -4,6 +4,10 @@
     async with serve(hub) as address:
         url = f"{address.client_url}?access_token={hub.mint(sidecar_grant('a'))}"
 
+`hub.faults` and `hub.drop`, `close`, `forget` and `leave` break things on demand. With
+`HubSettings(platform=True)` it serves a platform's endpoint too (see `platform`): what
+`hub.mint_run_token("a")` gives is all that the sidecar of run `a` starts with.
+
 It needs the extra `dev`.
 """
 
