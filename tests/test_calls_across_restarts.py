@@ -17,9 +17,12 @@ from stack import Stack, open_stack, until
 
 from sidecar.client import CallError, Code, Run, Started
 from sidecar.clock import SystemClock
+from sidecar.durable.receipts import open_receipts
+from sidecar.durable.writer import LogWriter
 from sidecar.identity import new_id
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import DURABLE_RECEIPTS
+from sidecar.protocol.calls import call_digest
 
 EX_UNUSABLE = 77  # `sidecar run`: see its help
 
@@ -124,6 +127,42 @@ async def test_the_answer_of_an_earlier_life_is_given_by_the_id_alone(stack: Sta
         await run.call("files.mkdir", {"path": "there"}, id=id)
     assert caught.value.code is Code.CONFLICT
     assert not (stack.workspace / "there").exists()
+
+
+async def accepted(stack: Stack, call: wire.Call) -> None:
+    """Leave the state folder as a sidecar does that is killed before `call` begins."""
+    folder = stack.settings().state_folder
+    folder.mkdir(mode=0o700)
+    clock = SystemClock()
+    async with LogWriter() as writer:
+        receipts = await open_receipts(folder / "receipts", writer, clock)
+        await receipts.begin(call.id, call_digest(call), now_wall=clock.wall())
+        await receipts.aclose()
+
+
+async def test_one_that_was_accepted_and_never_began_runs_when_it_comes_again(
+    stack: Stack,
+) -> None:
+    id = new_id(SystemClock())
+    call = wire.Call(id, "exec.run", wire.dumps({"shell": "echo ran >> once"}))
+    await accepted(stack, call)
+    Sidecar(stack)
+    run = await stack.attach("by-id")
+    async with run.resume(id) as pending:
+        with anyio.fail_after(20), pytest.raises(CallError) as caught:
+            await pending.wait()
+    assert (caught.value.code, caught.value.started) == (Code.NOT_ACCEPTED, Started.NO)
+    async with raw_peer(stack.hub, "me") as peer:
+        await peer.attach()
+        await peer.send(wire.Ask(id))
+        assert (await peer.expect(wire.State, id=id)).state == "resend"
+        assert lines(stack, "once") == 0
+        await peer.send(call)
+        await peer.expect(wire.Accepted, id=id)
+        first = await peer.result(id)
+        await peer.send(call)
+        assert await peer.result(id) == first
+    assert lines(stack, "once") == 1
 
 
 async def test_a_fence_holds_in_the_next_life(stack: Stack) -> None:
