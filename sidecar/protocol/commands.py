@@ -134,7 +134,9 @@ class ExecRun(ProgramArguments):
     """Run a program and answer when it ends; cancelling kills it and all that it started.
 
     With `live` the output is sent as streams 1 and 2 while the program runs. Without it, up
-    to 64 KiB of each stand in the result, and what is larger becomes a stream.
+    to 64 KiB of each stand in the result, and what is larger becomes a stream. Of each output
+    the answer tells its `size`, how many bytes were `dropped`, and the `gaps` where a sidecar was
+    killed: bytes are missing `at` an offset, and nobody knows how many.
     """
 
     live: bool = True
