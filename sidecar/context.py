@@ -110,8 +110,11 @@ class CallContext:
             if sent is None:
                 sender.bind(self.caller.outbox)
             elif (at := self.asked.get(n)) is not None:
-                sender.resume(*at)
                 sender.bind(self.caller.outbox)
+                try:
+                    sender.resume(*at)
+                except CallError as error:  # it has more than is left here
+                    sender.fail(error)
         self.start_sender(sender)
         return sender
 

@@ -339,13 +339,6 @@ async def test_a_shell_goes_on_with_its_variables_and_its_output(
     async with run.shell() as shell:
         assert (await shell.run("kept=1; cd /usr; echo before")).output == b"before\n"
         await core.kill_and_start()
-        await connected(run)
         with anyio.fail_after(20):
             ran = await shell.run("echo $kept; pwd")
         assert ran.output == b"1\n/usr\n"
-
-
-async def connected(run: Run) -> None:
-    with anyio.fail_after(10):
-        while (await run.info())["hands"]["state"] != "connected":  # noqa: ASYNC110
-            await anyio.sleep(0.01)

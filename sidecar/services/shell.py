@@ -68,6 +68,7 @@ async def run(ctx: CallContext, arguments: ShellRun) -> dict[str, Any]:
     if "\0" in arguments.command:
         raise Invalid("a command cannot have NUL characters")
     process = await ctx.means.processes.look_up(arguments.exec)
+    await process.ends.linked()
     session = _session_of(process, ctx)
     with session.turn():
         await session.greet()

@@ -38,6 +38,7 @@ async def resume_start(ctx: CallContext, note: bytes) -> dict[str, Any]:
 async def input(ctx: CallContext, arguments: ExecInput) -> dict[str, Any]:
     """See `ExecInput`."""
     process = await ctx.means.processes.look_up(arguments.exec)
+    await process.ends.linked()
     if process.input is None:
         raise Invalid("the program was started without an input", which="none")
     await ctx.started()

@@ -28,6 +28,7 @@ async def attach(ctx: CallContext, arguments: ExecAttach) -> dict[str, Any]:
     """See `ExecAttach`."""
     process = await ctx.means.processes.look_up(arguments.exec)
     if arguments.input:
+        await process.ends.linked()
         _check_input(ctx, process)
     is_owner = ctx.scope is Scope.FULL and ctx.controller == process.owner is not None
     sources = _sources(ctx, process, arguments, is_owner=is_owner)
