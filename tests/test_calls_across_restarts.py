@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import AsyncIterator
 from functools import partial
@@ -19,10 +20,10 @@ from sidecar.client import CallError, Code, Run, Started
 from sidecar.clock import SystemClock
 from sidecar.durable.receipts import open_receipts
 from sidecar.durable.writer import LogWriter
-from sidecar.identity import new_id
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import DURABLE_RECEIPTS
 from sidecar.protocol.calls import call_digest
+from sidecar.protocol.ids import uuid7
 
 EX_UNUSABLE = 77  # `sidecar run`: see its help
 
@@ -52,6 +53,11 @@ class Sidecar:
     async def kill_and_start(self) -> None:
         await self.kill()
         self.start()
+
+
+def id_of_now() -> bytes:
+    """Whatever clock other tests gave to `identity.new_id`, which never goes back."""
+    return uuid7(millis=int(SystemClock().wall() * 1000), random=os.urandom(10))
 
 
 def lines(stack: Stack, name: str) -> int:
@@ -115,7 +121,7 @@ async def test_a_call_to_a_sidecar_that_is_down_runs_once_when_it_is_back(stack:
 async def test_the_answer_of_an_earlier_life_is_given_by_the_id_alone(stack: Stack) -> None:
     sidecar = Sidecar(stack)
     run = await stack.attach()
-    id = new_id(SystemClock())
+    id = id_of_now()
     first = await run.call("files.mkdir", {"path": "here"}, id=id)
     await sidecar.kill_and_start()
     async with run.resume(id) as call:
@@ -143,7 +149,7 @@ async def accepted(stack: Stack, call: wire.Call) -> None:
 async def test_one_that_was_accepted_and_never_began_runs_when_it_comes_again(
     stack: Stack,
 ) -> None:
-    id = new_id(SystemClock())
+    id = id_of_now()
     call = wire.Call(id, "exec.run", wire.dumps({"shell": "echo ran >> once"}))
     await accepted(stack, call)
     Sidecar(stack)
@@ -204,7 +210,7 @@ async def test_receipts_of_a_newer_version_end_the_program_with_the_way_out(
 async def test_receipts_that_are_damaged_make_older_ids_expire(stack: Stack) -> None:
     sidecar = Sidecar(stack)
     run = await stack.attach()
-    earlier: list[Any] = [new_id(SystemClock()) for _ in range(2)]
+    earlier: list[Any] = [id_of_now() for _ in range(2)]
     await run.call("files.mkdir", {"path": "here"}, id=earlier[0])
     await sidecar.kill()
     (state,) = stack.workspace.parent.glob("state-*")

@@ -14,7 +14,8 @@ A receipt remembers one call by its id. Its state only moves forward:
   started stays so, until whoever opened the receipts ends it.
 - Was something lost that had been written (a power cut, a disk that failed), nobody can tell
   what an accepted call had begun, or which calls there were. So it counts as started, and every
-  id made before is expired unless it is remembered.
+  id made before is expired unless it is remembered. (Made by our clock: a caller whose clock is
+  ahead of it by more than the time that the start took is not covered by this.)
 - Only receipts that are not open (ended, fenced, resend) are evicted: after `RECEIPT_TIME`, or,
   over the bound on their number, the one with the oldest id first.
 - Each eviction raises the low-water mark to the time in the evicted id. An id that is not

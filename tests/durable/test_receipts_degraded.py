@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from sidecar.clock import SystemClock
 from sidecar.durable.receipts import DiskReceipts, open_receipts
 from sidecar.durable.writer import LogWriter
 from sidecar.errors import CallError, Code, Retry, Started
-from sidecar.identity import new_id
+from sidecar.protocol.ids import uuid7
 from sidecar.protocol.receipts import Expired, New, Repeat, State
 
 DIGEST = b"d" * 32
@@ -45,7 +46,8 @@ class Life:
 
     @property
     def new_id(self) -> bytes:
-        return new_id(self.clock)
+        """Of this moment, whatever clock other tests gave to `identity.new_id`."""
+        return uuid7(millis=int(self.clock.wall() * 1000), random=os.urandom(10))
 
 
 @asynccontextmanager
