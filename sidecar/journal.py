@@ -3,21 +3,16 @@
 `protocol.journal` has the rules. A record is the encoded event, opaque here. What `append`
 returned a number for is in `read` once it is *written*; what is *synced* survives a power cut.
 
-`durable.journal` is what lies on disk. `MemoryJournal` survives nothing and says so: `durable`
-is False and `synced` stays 0.
+`durable.journal` is what lies on disk.
 """
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from sidecar.bell import Bell
 from sidecar.errors import Invalid
-from sidecar.protocol.journal import Batch, Gap, GapReason, JournalProtocol
-from sidecar.protocol.limits import MEMORY_JOURNAL_BYTES, MEMORY_JOURNAL_EVENTS
+from sidecar.protocol.journal import Batch, Gap, GapReason
 
 
 class Emit(Protocol):
@@ -202,133 +197,3 @@ class Reader:
         if self._is_open:
             self._is_open = False
             self._journal.reader_closed()
-
-
-class MemoryJournal:
-    """A journal that ends with the process."""
-
-    durable = False
-    degraded = None
-    synced = 0
-
-    def __init__(
-        self,
-        series: bytes,
-        *,
-        max_bytes: int = MEMORY_JOURNAL_BYTES,
-        max_events: int = MEMORY_JOURNAL_EVENTS,
-    ) -> None:
-        self._protocol = JournalProtocol(series, max_bytes=max_bytes, max_events=max_events)
-        # Parallel lists, whose places before `_start` are evicted and cleared in strides: a
-        # deque would make a read from the middle walk there. `_ends` holds, for each record,
-        # the bytes appended up to its end, so that a batch is found by bisection.
-        self._records: list[bytes] = []
-        self._ends = array("Q")
-        self._start = 0
-        self._appended_bytes = 0
-        self._grown = Bell()
-        self._acked = Bell()
-
-    @property
-    def series(self) -> bytes:
-        return self._protocol.series
-
-    @property
-    def first(self) -> int:
-        return self._protocol.first
-
-    @property
-    def last(self) -> int:
-        return self._protocol.last
-
-    @property
-    def written(self) -> int:
-        return self._protocol.last
-
-    @property
-    def acked(self) -> int | None:
-        return self._protocol.acked
-
-    @property
-    def lost(self) -> Gap | None:
-        """What was evicted although a durable reader had not acked it."""
-        return self._protocol.lost
-
-    def append(self, encode: Callable[[int], bytes]) -> int:
-        seq = self._protocol.last + 1
-        record = encode(seq)
-        self._protocol.appended(seq, len(record))
-        self._appended_bytes += len(record)
-        self._records.append(record)
-        self._ends.append(self._appended_bytes)
-        while self._protocol.is_over:
-            self._evict_oldest()
-        self._grown.ring()
-        return seq
-
-    def _evict_oldest(self) -> None:
-        size = len(self._records[self._start])
-        self._records[self._start] = b""
-        self._start += 1
-        self._protocol.evicted(self._protocol.first, size)
-        if self._start * 2 > len(self._records):
-            del self._records[: self._start]
-            del self._ends[: self._start]
-            self._start = 0
-
-    def _place(self, seq: int) -> int:
-        return self._start + seq - self._protocol.first
-
-    async def read(self, after: int, *, max_bytes: int, max_records: int) -> Batch:
-        self._protocol.check_cursor(after)
-        gap = self._protocol.gap_after(after)
-        seq = max(after + 1, self._protocol.first)
-        start = self._place(seq)
-        if start == len(self._records):
-            return Batch([], gap, seq - 1, more=False)
-        begin = self._ends[start] - len(self._records[start])
-        stop = bisect_right(self._ends, begin + max_bytes, lo=start)
-        stop = min(stop, start + max_records)
-        records = list(enumerate(self._records[start:stop], seq))
-        return Batch(records, gap, seq - 1 + len(records), more=stop < len(self._records))
-
-    def open_reader(
-        self, name: str | None, *, after: int | None, series: bytes | None = None
-    ) -> Reader:
-        cursor, gap = self._protocol.open_reader(name, after=after, series=series)
-        return Reader(self, name, cursor=cursor, gap=gap)
-
-    def check_cursor(self, after: int) -> None:
-        """Raises `Invalid` for a cursor that no reader of this series can have."""
-        self._protocol.check_cursor(after)
-
-    def gap_of(self, series: bytes, after: int) -> tuple[Gap, int]:
-        """What a cursor of another series has missed, and where it goes on."""
-        return self._protocol.gap_of(series, after)
-
-    def reader_closed(self) -> None:
-        """Called by a reader, once."""
-        self._protocol.reader_closed()
-
-    def ack(self, name: str, seq: int) -> None:
-        self._protocol.check_ack(name, seq)
-        self._protocol.ack(name, seq, offset=self._offset_at(seq))
-        self._acked.ring()
-
-    def _offset_at(self, seq: int) -> int | None:
-        """The bytes appended up to the end of `seq`; None if that went with the record."""
-        if seq < self._protocol.first:
-            return None
-        return self._ends[self._place(seq)]
-
-    def forget(self, name: str) -> None:
-        self._protocol.forget(name)
-        self._acked.ring()
-
-    async def wait(self, after: int) -> None:
-        while self._protocol.last <= after:
-            await self._grown.wait()
-
-    async def wait_acked(self, seq: int) -> None:
-        while (acked := self._protocol.acked) is not None and acked < seq:
-            await self._acked.wait()

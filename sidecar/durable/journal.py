@@ -349,7 +349,7 @@ class DiskJournal:
             await self._grown.wait()
 
     async def wait_synced(self, seq: int) -> None:
-        """Return once `seq` survives a power cut; in a degraded journal that lasts until it heals."""
+        """Return once `seq` survives a power cut. A degraded journal has to heal first."""
         while self.synced < seq:
             await self._grown.wait()
 

@@ -120,9 +120,9 @@ class Log:
         recovered = await anyio.to_thread.run_sync(find)
         self._layout.segments = recovered.segments
         self._layout.next_ordinal = recovered.next_ordinal
-        self._layout.series = recovered.series or self._new_series()
-        if recovered.why_new is not None:
-            self._writing.begin_series()
+        goes_on = self._keeps or recovered.why_new is None
+        known = recovered.series if goes_on else None
+        self._layout.series = known or self._new_series()
         self._owner.log_recovered(recovered)
         self._progress.number_on(max(0, self._owner.heading().first - 1))
         work = self._writing.resume if recovered.why_new is None else self._writing.take_renewal()

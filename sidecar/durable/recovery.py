@@ -1,7 +1,7 @@
 """What a folder holds when its log is opened: the mark, the segments, where the last one ends.
 
 It runs in a thread and reads only what it must: the headers of all segments, and the frames of
-the last one (or of all, for a log whose owner keeps an index in memory), a mebibyte at a time.
+the last one (or of all, for a log whose owner keeps an index in memory).
 
 A torn end is cut. Damage of one record is passed over; other damage ends its segment, which is
 copied up to there. What was found can be told to end in the right place only if the mark says so:

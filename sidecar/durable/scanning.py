@@ -17,7 +17,7 @@ from sidecar.protocol.segments import HEADER_BYTES, Frame, behind_damage, encode
 
 log = logging.getLogger(__name__)
 
-PIECE = 1 << 20  # bytes read at a time
+PIECE = 1 << 18  # bytes read at a time
 CORRUPT_KEPT = 4  # segments set aside; older ones are removed
 
 OnFrame = Callable[[Segment, Frame], None]

@@ -156,14 +156,14 @@ class Writing:
         self.is_renewing = False
         self.trash.add(self._layout.forget_unwritten())
         if self.fault is None and not fault.is_marked:
-            self.begin_series()
+            self._begin_series()
         is_marked = fault.is_marked or (self.fault is not None and self.fault.is_marked)
         self.fault = Fault(fault.error, is_marked)
         self._retry.set(self._clock.now() + self._delay)
         self._delay = min(self._delay * 2, RETRY_MOST)
         self._on_change()
 
-    def begin_series(self) -> None:
+    def _begin_series(self) -> None:
         """What comes now is of a new series, whose numbers go on behind what lies on disk."""
         if self._new_series is not None:
             self._layout.series = self._new_series()

@@ -16,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from disks import FullDisk, MortalDisk
+from journals import opened
 
 from sidecar.clock import SystemClock
 from sidecar.durable import writing
@@ -28,17 +29,6 @@ from sidecar.protocol.journal import Batch, Gap, GapReason
 from sidecar.statefolder import StateUnusable
 
 BOOT = b"b" * 16
-
-
-@asynccontextmanager
-async def opened(folder: Path, **options: Any) -> AsyncIterator[DiskJournal]:
-    """A journal that is closed in order."""
-    clock = SystemClock()
-    options = {"boot": BOOT, "new_series": lambda: new_id(clock), **options}
-    async with LogWriter(sync_rest=0.0) as writer:
-        journal = await open_journal(folder, writer, clock, **options)
-        yield journal
-        await journal.aclose()
 
 
 def sized(size: int) -> Callable[[int], bytes]:
