@@ -76,7 +76,7 @@ def _lock(fd: int, folder: str) -> None:
 
 def _remove_stale(path: str) -> None:
     """Only what was a socket, and only if nobody listens. Connecting without a word is no
-    harm: hands hears a newcomer out before it gives up its core."""
+    harm: hands counts nobody as its core who has not said hello."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise Unusable(f"{path} is there already, and is no socket")

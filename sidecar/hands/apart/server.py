@@ -1,9 +1,10 @@
 """Hands as a process of its own: serves a `LocalHands` to core, over a Unix socket.
 
-One core at a time. Who connects is known by its uid (SO_PEERCRED, unix(7)); a newcomer that has
-said hello takes the place of the core there was, which is then a hung or an old one. What a
-connection began and did not end (requests, uploads) ends with it; programs live on, and the
-next core may `take` them.
+One core at a time. Who connects is known by its uid (SO_PEERCRED, unix(7)). As long as one core
+is connected, every other is told so and sent away, to come again: two that read the same pipes
+would each have some of the bytes, and neither would know. So the one there is keeps its place
+even if it hangs, for it has its pipes all the same. What a connection began and did not end
+(requests, uploads) ends with it; programs live on, and the next core may `take` them.
 
 Hands trusts core. What core sends is checked all the same, because a request that makes no
 sense is a defect that should be seen: the connection ends with one line in the log.
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 MAX_REQUESTS = 4096  # of one core at once; each waiter for a program is one
 MAX_NEWCOMERS = 8  # connections that have not said hello yet
 HELLO_TIME = 5.0  # seconds for that
+LEAVE_TIME = 1.0  # seconds for a core that has hung up to be noticed when the next one is here
 ACCEPT_PAUSE = 0.5  # seconds, when there is no descriptor for one more connection
 REFUSAL_PAUSE = 1.0  # seconds between lines of the log about strangers, who may come in crowds
 
@@ -84,10 +86,12 @@ class Server:
         group.start_soon(self._attend, sock, f"process {pid} of uid {uid}")
 
     async def _attend(self, sock: socket.socket, who: str) -> None:
-        session = _Session(sock, Requests(self._hands, self._keeper))
+        session = _Session(sock, Requests(self._hands, self._keeper), who)
         try:
             with anyio.move_on_after(HELLO_TIME):
                 await session.greeted.wait()
+            if session.greeted.is_set() and not session.why:
+                await self._let_in(session)
         finally:
             self._newcomers -= 1
             if not session.greeted.is_set():
@@ -95,14 +99,22 @@ class Server:
         if session.why:
             log.info("%s connected and left: %s", who, session.why)
             return
-        previous, self._core = self._core, session
-        if previous is not None:
-            previous.refuse("another core has connected")
         log.info("core connected: %s", who)
         await session.serve(await self._facts())
         log.info("core disconnected: %s: %s", who, session.why)
         if self._core is session:
             self._core = None
+
+    async def _let_in(self, session: _Session) -> None:
+        """Make it the core, or tell it who is. The one before, or this very one, may just have
+        hung up to dial again."""
+        if self._core is not None:
+            with anyio.move_on_after(LEAVE_TIME):
+                await self._core.ended.wait()
+        if self._core is not None and not self._core.why:
+            session.refuse(f"it serves another core, {self._core.who}, until that is gone")
+        elif not session.why:
+            self._core = session
 
     async def _facts(self) -> dict[str, object]:
         capabilities = {
@@ -120,13 +132,14 @@ class Server:
 class _Session:
     """One core's connection."""
 
-    def __init__(self, sock: socket.socket, requests: Requests) -> None:
+    def __init__(self, sock: socket.socket, requests: Requests, who: str) -> None:
         self.greeted = anyio.Event()  # by hello, or never to be
+        self.ended = anyio.Event()
         self.why = ""  # it ended
+        self.who = who
         self._requests = requests
         self._scopes: dict[int, anyio.CancelScope] = {}
         self._group: TaskGroup | None = None
-        self._ended = anyio.Event()
         self._link = Link(
             sock, limit=wire.MAX_REQUEST, on_message=self._receive, on_end=self._on_end
         )
@@ -138,7 +151,7 @@ class _Session:
             async with anyio.create_task_group() as group:
                 self._group = group
                 self._link.send(wire.Hello(wire.VERSION, facts))
-                await self._ended.wait()
+                await self.ended.wait()
                 group.cancel_scope.cancel()
         finally:
             self.end("hands is closing")
@@ -156,7 +169,7 @@ class _Session:
     def _on_end(self, why: str) -> None:
         self.why = why
         self.greeted.set()
-        self._ended.set()
+        self.ended.set()
 
     def _receive(self, message: wire.Message, descriptors: list[int]) -> None:
         if descriptors:
