@@ -55,7 +55,10 @@ async def opened(
 def killed(folder: Path) -> Path:
     """The folder as a process finds it that is started after this one was killed now."""
     copy = folder.with_name(folder.name + "+")
-    shutil.copytree(folder, copy)
+    copy.mkdir()
+    for path in sorted(folder.iterdir()):
+        with suppress(FileNotFoundError):  # a segment whose time had come went meanwhile
+            shutil.copy(path, copy)
     return copy
 
 
