@@ -98,6 +98,8 @@ class PendingCall:
 
     def receive_result(self, result: wire.Result) -> None:
         if self.result is not None:
+            if result.error is not None and self.error is None:  # its receipt is gone
+                self.fail(wire.error_from(result.error))
             return
         self.accepted = True
         self.result = result

@@ -11,7 +11,7 @@ from sidecar.client.pending import FENCE_TIME, OVERDUE, RESULT_STREAM, PendingCa
 from sidecar.clock import ManualClock
 from sidecar.errors import CallError, Code, Retry, Started
 from sidecar.protocol import envelope as wire
-from sidecar.protocol.calls import failure, fenced
+from sidecar.protocol.calls import expired, failure, fenced
 from sidecar.protocol.limits import ACCEPT_TIME
 from sidecar.protocol.streams import SendStream
 from sidecar.streaming import BytesSource, Sender
@@ -223,6 +223,16 @@ async def test_a_stream_that_goes_on_after_the_result_ends_with_the_memory_of_it
     assert await bench.call.wait() == 1
     assert await receiver.receive() == b"abc"
     with pytest.raises(CallError):
+        await receiver.receive()
+
+
+async def test_a_stream_that_goes_on_after_the_result_ends_with_the_receipt_of_its_call() -> None:
+    bench = Bench(wire.Call(ID, "files.read", b"\xa0"))
+    receiver = bench.call.receiver(3)
+    bench.call.receive_result(wire.Result(ID, wire.dumps(1), streams={3: [0, None]}))
+    bench.call.receive_result(failure(ID, expired(ID)))
+    assert await bench.call.wait() == 1
+    with pytest.raises(CallError, match="older than what receipts remember"):
         await receiver.receive()
 
 
