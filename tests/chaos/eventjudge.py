@@ -85,16 +85,18 @@ def _in_order(
     for entry in entries:
         is_same = entry["series"] == series
         if "gap" in entry:
-            first, last = entry["gap"]
+            first, _ = entry["gap"]
             named[f"gap {entry['why']}"] += 1
             if is_same and first != seq + 1:
                 yield f"{name}: a gap from {first} on follows {seq}"
             if not _explains(evidence, entry["why"]):
                 yield f"{name}: a gap ({entry['why']}), and nothing that explains it"
-            series, seq = entry["series"], last or 0
+            series, seq = entry["series"], entry["seq"]
             continue
-        if series is not None and not is_same:
+        if series is not None and not is_same and name in READERS:
             yield f"{name}: another series without a gap"
+        if not is_same and name not in READERS:
+            seq = entry["seq"] - 1  # what lies on disk may begin anywhere
         if entry["seq"] != seq + 1:
             yield f"{name}: {entry['seq']} follows {seq}"
         series, seq = entry["series"], entry["seq"]
