@@ -13,6 +13,7 @@ from sidecar.cli.output import complain, show, show_json
 
 NOBODY = 2
 LEFT_OVER = 75
+NO_CHANNEL = 69
 LOOK = 0.2  # seconds between two looks
 PATIENCE = 30.0  # seconds beyond the drain's own time until we stop looking
 
@@ -101,4 +102,6 @@ def _describe(note: dict[str, Any]) -> str:
     rest = ", ".join(f"{count} {name}" for name, count in left.items())
     why = f"; {note['why']}" if note.get("why") else ""
     end = f"left over: {rest}" if rest else "nothing left over"
+    if note["exit_status"] == NO_CHANNEL:
+        end = f"there was no channel, {end if rest else 'what was to be said is left over'}"
     return f"run {note.get('run')} {note.get('state')}: {end}{why}"

@@ -14,7 +14,40 @@ import anyio.to_thread
 import pytest
 from stack import PATIENCE, RUN, Stack, is_listening, open_stack, until
 
+from sidecar.cli.drain import _describe
 from sidecar.cli.here import is_held
+
+ENDED: dict[str, Any] = {"run": "demo", "state": "ended", "exit_status": 0, "left_over": None}
+
+
+@pytest.mark.parametrize(
+    "changes, line",
+    [
+        ({}, "run demo ended: nothing left over"),
+        (
+            {"exit_status": 75, "left_over": {"events": 3, "messages": 1}},
+            "run demo ended: left over: 3 events, 1 messages",
+        ),
+        (
+            {"exit_status": 69, "left_over": {}},
+            "run demo ended: there was no channel, what was to be said is left over",
+        ),
+        (
+            {"exit_status": 69, "left_over": {"events": 3}},
+            "run demo ended: there was no channel, left over: 3 events",
+        ),
+        (
+            {"why": "2 open calls and 0 programs were ended"},
+            "run demo ended: nothing left over; 2 open calls and 0 programs were ended",
+        ),
+        (
+            {"exit_status": None, "state": "draining"},
+            "run demo: the sidecar went while it was draining",
+        ),
+    ],
+)
+def test_one_line_says_how_it_ended(changes: dict[str, Any], line: str) -> None:
+    assert _describe(ENDED | changes) == line
 
 
 async def drain(*arguments: str) -> subprocess.CompletedProcess[str]:
