@@ -744,6 +744,14 @@ async def test_the_digest_in_the_result_is_not_that_of_a_part() -> None:
     assert [await receiver.receive(), await receiver.receive()] == [b"c", b""]
 
 
+async def test_nor_is_it_that_of_what_another_process_goes_on_with() -> None:
+    receiver = taken_up(0)
+    receiver.feed(wire.Data(ID, 1, 0, b"abc"))
+    receiver.renew()
+    receiver.finish_at(3, hashlib.sha256(b"abc").digest())
+    assert [await receiver.receive(), await receiver.receive()] == [b"abc", b""]
+
+
 async def test_the_result_may_say_the_end() -> None:
     receiver = Wire(BytesSource(b"")).receiver
     sha256 = hashlib.sha256(b"abc").digest()

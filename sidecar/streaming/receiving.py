@@ -98,6 +98,7 @@ class Receiver:
         hashed: the digest begins anew with what comes from here on."""
         if self.error is None and self.stream.ended is None and self.stream.received:
             self.stream.renew()
+            self._began = self.stream.received
             self._chunks.append(self.stream.received)
 
     def never_began(self) -> None:
