@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anyio.to_thread
 
@@ -26,6 +25,7 @@ from sidecar.clock import Clock
 from sidecar.durable.disk import Disk
 from sidecar.durable.found import Found
 from sidecar.durable.log import Log
+from sidecar.durable.notices import Notices
 from sidecar.durable.recovery import Recovered, boot_id
 from sidecar.durable.replay import Replay
 from sidecar.durable.tail import Tail
@@ -37,6 +37,7 @@ from sidecar.protocol.journal import Batch, Gap, GapReason, JournalProtocol, Kin
 from sidecar.protocol.limits import (
     JOURNAL_BYTES,
     JOURNAL_EVENTS,
+    KIB,
     MEMORY_JOURNAL_BYTES,
     MEMORY_JOURNAL_EVENTS,
     SEGMENT_BYTES,
@@ -45,6 +46,9 @@ from sidecar.protocol.limits import (
 from sidecar.protocol.segments import Heading
 
 log = logging.getLogger(__name__)
+
+REFILL_BYTES = 512 * KIB  # appended again in one turn of the event loop
+EVENT_COST = 512  # an event counts for at least so much of it
 
 
 class DiskJournal:
@@ -60,11 +64,11 @@ class DiskJournal:
         self._tail_bytes = tail_bytes
         self._memory_bytes = memory_bytes
         self._dropped_bytes = 0  # of the events between the disk's last and the tail's first
+        self._lost_bytes = 0  # all that was dropped since the disk failed
         self._unkept = 0  # the first of the latest events that were not handed to the log
-        self._next_heading: Heading | None = None
+        self._refilling = 0  # the event that is being appended again
         self._fault: Fault | None = None
-        self._emit: Emit | None = None
-        self._notices: list[tuple[str, dict[str, Any]]] = []
+        self._notices = Notices()
         self._found = Found()
         self._grown = Bell()
         self._acked = Bell()
@@ -111,16 +115,7 @@ class DiskJournal:
 
     def announce(self, emit: Emit) -> None:
         """Tell, as events, what befell the journal: since it was opened, and from now on."""
-        self._emit = emit
-        notices, self._notices = self._notices, []
-        for name, data in notices:
-            emit(name, data)
-
-    def _notice(self, name: str, data: dict[str, Any]) -> None:
-        if self._emit is not None:
-            self._emit(name, data)
-        else:
-            self._notices.append((name, data))
+        self._notices.announce(emit)
 
     async def aclose(self) -> None:
         """Write and sync all. Shielded, and bounded. Nothing may be appended any more."""
@@ -157,9 +152,7 @@ class DiskJournal:
 
     def _append_gap(self, first: int) -> int:
         """Let the log know of the events from `first` on that were not kept; the last of them."""
-        lost = self._tail.lost_from(first)
-        assert lost is not None
-        last, size = lost
+        last, size = self._tail.lost_from(first) or (first, 0)
         self._log.append(Kind.GAP, encode_gap(Gap(first, last, size, GapReason.DISK)), last)
         return last
 
@@ -173,7 +166,9 @@ class DiskJournal:
         ):
             before = tail.size
             tail.drop_first()
-            self._dropped_bytes += before - tail.size
+            if tail.first - 1 > self._log.disk_number:
+                self._dropped_bytes += before - tail.size
+                self._lost_bytes += before - tail.size
 
     def _retain(self) -> None:
         """Whole segments go, the oldest first."""
@@ -185,8 +180,7 @@ class DiskJournal:
             self._protocol.evicted(following.heading.first - 1, size)
             while self._tail.first < self._protocol.first:
                 self._tail.drop_first()
-            lost = self._protocol.lost
-            if lost is not None:
+            if (lost := self._protocol.lost) is not None:
                 log.warning("events %d to %s went unread", lost.from_seq, lost.to_seq)
 
     # the log's owner ----------------------------------------------------------------------
@@ -202,43 +196,54 @@ class DiskJournal:
         self._found.restore(self._protocol, recovered)
         self._tail = Tail(last=self._protocol.last, total_bytes=self._protocol.total_bytes)
         if recovered.damaged:
-            self._notice("journal.corrupt", {"files": recovered.damaged})
+            self._notices.tell("journal.corrupt", {"files": recovered.damaged})
         if recovered.why_new is not None and recovered.series is not None:
-            self._notice(
+            self._notices.tell(
                 "journal.new_series", {"why": recovered.why_new, "before": show(recovered.series)}
             )
 
     def heading(self) -> Heading:
-        return self._next_heading or Heading(self._protocol.last + 1, self._protocol.total_bytes)
+        if self._refilling:
+            return Heading(self._refilling, self._refilling_bytes())
+        return Heading(self._protocol.last + 1, self._protocol.total_bytes)
+
+    def _refilling_bytes(self) -> int:
+        known = max(self._refilling, self._tail.first) - 1
+        return self._tail.offset_at(known) - self._dropped_bytes * (known >= self._refilling)
 
     def prologue(self) -> None:
         for name, durable in self._protocol.durable():
             self._log.append(Kind.READER, durable.encode(name))
 
-    def refill(self) -> None:
-        """What is in memory, and the name of what is not."""
-        tail, done = self._tail, self._log.disk_number
+    def refill(self) -> bool:
+        """What is in memory, and the name of what is not; so much that nobody notices."""
+        tail, done, room = self._tail, self._log.disk_number, REFILL_BYTES
         if tail.first - 1 > done:
-            begins = tail.offset_at(tail.first - 1) - self._dropped_bytes
-            self._next_heading = Heading(done + 1, begins)
+            self._refilling = done + 1
             gap = Gap(done + 1, tail.first - 1, self._dropped_bytes, GapReason.DISK)
             self._log.append(Kind.GAP, encode_gap(gap), tail.first - 1)
         for seq, record in tail.records_after(done):
             if seq <= done:
                 continue
-            self._next_heading = Heading(seq, tail.offset_at(seq - 1))
+            if room <= 0:
+                break
+            room -= len(record) + EVENT_COST
+            self._refilling = seq
             if record:
                 self._log.append(Kind.EVENT, record, seq)
                 done = seq
             else:
                 done = self._append_gap(seq)
-        self._next_heading = None
+        self._refilling = 0
         self._unkept = 0
+        return room <= 0 and done < tail.last
 
     def log_changed(self) -> None:
         if self._log.series != self._protocol.series:
             # Nobody has seen the events that were not written yet: they belong to the new one.
             self._protocol.begin_series(self._log.series, upto=self._log.disk_number)
+        if self._log.disk_number >= self._tail.first - 1:
+            self._dropped_bytes = 0
         if self._log.fault is not self._fault:
             self._fault_changed()
         if self._log.waiting_bytes <= self._memory_bytes // 2:
@@ -251,10 +256,10 @@ class DiskJournal:
     def _fault_changed(self) -> None:
         before, self._fault = self._fault, self._log.fault
         if self._fault is None:
-            dropped, self._dropped_bytes = self._dropped_bytes, 0
-            self._notice("journal.healed", {"dropped_bytes": dropped})
+            lost, self._lost_bytes = self._lost_bytes, 0
+            self._notices.tell("journal.healed", {"dropped_bytes": lost})
         elif before is None:
-            self._notice(
+            self._notices.tell(
                 "journal.degraded", {"error": self._fault.name, "reason": self._fault.reason}
             )
 
@@ -316,15 +321,12 @@ class DiskJournal:
         self._log.append(Kind.READER, self._protocol.ack_of(name).encode(name))
 
     def check_cursor(self, after: int) -> None:
-        """Raises `Invalid` for a cursor that no reader of this series can have."""
         self._protocol.check_cursor(after)
 
     def gap_of(self, series: bytes, after: int) -> tuple[Gap, int]:
-        """What a cursor of another series has missed, and where it goes on."""
         return self._protocol.gap_of(series, after)
 
     def reader_closed(self) -> None:
-        """Called by a reader, once."""
         self._protocol.reader_closed()
 
     def ack(self, name: str, seq: int) -> None:
@@ -349,7 +351,7 @@ class DiskJournal:
             await self._grown.wait()
 
     async def wait_synced(self, seq: int) -> None:
-        """Return once `seq` survives a power cut. A degraded journal has to heal first."""
+        """Return once `seq` survives a power cut."""
         while self.synced < seq:
             await self._grown.wait()
 

@@ -18,6 +18,7 @@ class Layout:
         self.segments: list[Segment] = []  # the last one is written to
         self.next_ordinal = 1
         self.waiting_bytes = 0
+        self.number = 0  # the latest that was laid out
         self._folder = folder
         self._owner = owner
         self._segment_bytes = segment_bytes
@@ -65,13 +66,14 @@ class Layout:
         runs, self._queue = joined(self._queue), []
         return runs
 
-    def refilled(self) -> list[Run]:
-        """What the owner appends again, in segments of their own."""
-        self._is_beginning = True
-        self._owner.refill()
+    def refill(self, is_first: bool) -> bool:
+        """Have the owner append again, from the first time on in segments of their own. Whether
+        more is to come."""
+        self._is_beginning = is_first
+        more = self._owner.refill()
         if self._is_beginning:
             self.begin_segment()
-        return self.take()
+        return bool(more)
 
     def written(self, runs: list[Run]) -> None:
         for segment, data in runs:

@@ -124,7 +124,8 @@ class Log:
         known = recovered.series if goes_on else None
         self._layout.series = known or self._new_series()
         self._owner.log_recovered(recovered)
-        self._progress.number_on(max(0, self._owner.heading().first - 1))
+        self._layout.number = max(0, self._owner.heading().first - 1)
+        self._progress.number_on(self._layout.number)
         work = self._writing.resume if recovered.why_new is None else self._writing.take_renewal()
         finish = await anyio.to_thread.run_sync(work)
         finish()
@@ -258,6 +259,7 @@ class Log:
         segment = self._layout.segment_for(size)
         place = Place(ticket, segment.ordinal, segment.size, size)
         self._layout.lay(segment, encode_frame(kind, number, payload))
+        self._layout.number = number or self._layout.number
         self._writing.request()
         return place
 

@@ -24,9 +24,9 @@ class LogOwner(Protocol):
         """Append what every segment begins with, so that older ones can go. Little."""
         ...
 
-    def refill(self) -> None:
+    def refill(self) -> bool | None:
         """Append everything that the disk may lack: it begins anew, or was away. It lies in new
-        segments."""
+        segments. True: this was a part, ask again when it is written."""
         ...
 
     def log_changed(self) -> None:

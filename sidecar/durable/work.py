@@ -65,7 +65,7 @@ def sync(disk: Disk, segments: Sequence[Segment]) -> None:
 
 
 def renew(
-    disk: Disk, mark_file: MarkFile, mark: Mark, torn: Segment | None, runs: Sequence[Run]
+    disk: Disk, mark_file: MarkFile, mark: Mark | None, torn: Segment | None, runs: Sequence[Run]
 ) -> None:
     """Write `runs` into new segments, behind what the failure may have left at the end of `torn`.
     The mark comes last: until then, a start knows that this one did not come to its end."""
@@ -75,10 +75,12 @@ def renew(
             disk.truncate(torn.fd, torn.written)
         write(disk, runs)
         sync(disk, [segment for segment, _ in runs])
-        mark_file.put(mark)
+        if mark is not None:
+            mark_file.put(mark)
     except OSError:
         for segment, _ in runs:
-            remove(disk, segment)
+            if not segment.written:
+                remove(disk, segment)
         raise
 
 

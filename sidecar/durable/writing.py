@@ -56,6 +56,7 @@ class Writing:
         self._on_change = on_change
         self._sync_error: OSError | None = None
         self._is_heal_due = False
+        self._is_refilling = False  # a part of what the disk lacks is written, or under way
         self._retry = Timer(clock, self.heal)
         self._delay = RETRY_FIRST
 
@@ -77,7 +78,7 @@ class Writing:
     @property
     def is_trying(self) -> bool:
         """Whether a try to heal is due or under way."""
-        return self._is_heal_due or self.is_renewing
+        return self._is_heal_due or self.is_renewing or self._is_refilling
 
     def stop(self) -> None:
         """Do not try to heal any more."""
@@ -153,7 +154,7 @@ class Writing:
 
     def _degrade(self, fault: Fault) -> None:
         log.error("%s: %s; going on in memory", self._mark_file.path.parent, fault.reason)
-        self.is_renewing = False
+        self.is_renewing = self._is_refilling = False
         self.trash.add(self._layout.forget_unwritten())
         if self.fault is None and not fault.is_marked:
             self._begin_series()
@@ -174,16 +175,21 @@ class Writing:
         self._writer.writes.request(self._take_write)
 
     def take_renewal(self) -> Work:
-        """Write in new segments what the disk lacks."""
+        """Write in new segments what the disk lacks, or a part of it: the loop must not wait for
+        it. Until the last part, what is appended stays in the owner's memory for the next."""
         self._is_heal_due = False
+        layout, is_first = self._layout, not self._is_refilling
+        torn = layout.segments[-1] if is_first and layout.segments else None
         self.is_renewing = True
-        torn = self._layout.segments[-1] if self._layout.segments else None
-        runs = self._layout.refilled()
-        self.progress.promised = self.progress.appended
-        return partial(self._renew, torn, runs, self.progress.appended)
+        self._is_refilling = layout.refill(is_first)
+        self.is_renewing = not self._is_refilling
+        if self.is_renewing:
+            self.progress.promised = self.progress.appended
+        upto = Upto(self.progress.appended.ticket, layout.number)
+        return partial(self._renew, torn, layout.take(), upto)
 
     def _renew(self, torn: Segment | None, runs: list[Run], upto: Upto) -> Finish:
-        mark = Mark(self._layout.series, self._boot)
+        mark = Mark(self._layout.series, self._boot) if self.is_renewing else None
         try:
             renew(self._disk, self._mark_file, mark, torn, runs)
         except OSError as error:
@@ -194,6 +200,11 @@ class Writing:
         self._layout.written(runs)
         for segment, _ in runs:
             segment.synced = segment.written
+        if self._is_refilling:
+            self.progress.written = self.progress.synced = upto
+            self.heal()
+            self._on_change()
+            return
         if self.fault is not None:
             log.info("%s: written again", self._mark_file.path.parent)
         self.progress.written = self.progress.synced = self.progress.promised = upto

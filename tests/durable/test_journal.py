@@ -26,6 +26,7 @@ from sidecar.durable.writer import LogWriter
 from sidecar.identity import new_id
 from sidecar.journal import Journal
 from sidecar.protocol.journal import Batch, Gap, GapReason
+from sidecar.protocol.segments import HEADER_BYTES, scan
 from sidecar.statefolder import StateUnusable
 
 BOOT = b"b" * 16
@@ -180,6 +181,8 @@ async def test_a_full_disk_is_told_outlived_and_healed(tmp_path: Path, fast_heal
         disk.room = 10_000
         await healed(journal)
         assert told[1:] == [("journal.healed", {"dropped_bytes": 0})]
+        frames = segments_of(tmp_path)[0].read_bytes()[HEADER_BYTES:]
+        assert scan(frames).used == len(frames), "what did not fit was left there"
         await fill(journal, 1)
         series = journal.series
     async with opened(tmp_path) as journal:
@@ -206,6 +209,29 @@ async def test_what_memory_has_no_room_for_is_a_gap_now_and_for_ever(
         assert (await read_all(journal, after=9))[0] == Gap(10, 21, None, GapReason.DISK)
     async with opened(tmp_path) as journal:
         assert await read_all(journal) == expected
+
+
+async def test_healing_a_long_backlog_lets_others_have_their_turn(
+    tmp_path: Path, fast_healing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.durable.journal.REFILL_BYTES", 4000)
+    disk = FullDisk()
+    async with opened(tmp_path, disk=disk, tail_bytes=500) as journal:
+        await fill(journal, 1)
+        disk.room = 0
+        for _ in range(100):
+            await fill(journal, 1)
+        disk.room = 100_000
+        healing_began = journal.last
+        while not journal.durable:
+            await fill(journal, 1)  # in the middle of it
+            assert await read_all(journal) == list(range(1, journal.last + 1))
+            await anyio.sleep(0.001)
+        assert journal.last > healing_began
+        series = journal.series
+    async with opened(tmp_path) as again:
+        assert again.series == series
+        assert await read_all(again) == list(range(1, journal.last + 1))
 
 
 async def test_killed_while_the_disk_is_full_it_begins_a_new_series(tmp_path: Path) -> None:
