@@ -7,8 +7,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sidecar.clock import Clock
+from sidecar.errors import SettingsError
 from sidecar.settings import Settings
-from sidecar.tokens import FixedToken, TokenFile, parse_token
+from sidecar.tokens import FixedToken, TokenFile, check_run, parse_token
 from sidecar.tokens.hooks import TokenHooks
 from sidecar.tokens.repoint import ENDPOINT, Hosts, Repoint
 from sidecar.tokens.source import PlainSource, Source
@@ -30,6 +31,7 @@ def token_source(
         maker.repointed,
         folder=folder,
         made_for=fingerprint(settings),
+        run=settings.run,
         hosts=Hosts(settings.hosts.split(",") if settings.hosts else hosts),
         learns_hosts=not settings.hosts,
         hub_url=settings.hub or None,
@@ -73,9 +75,14 @@ class _Maker:
             return self._endpoint(settings.endpoint, settings.run_token, first_file)
         hub = settings.hub or None
         if settings.token_file:
-            file = TokenFile(settings.token_file, hub, allow_plain=plain, clock=self._clock)
+            file = TokenFile(
+                settings.token_file, hub, run=settings.run, allow_plain=plain, clock=self._clock
+            )
             return PlainSource("file", file, clock=self._clock, hooks=self._hooks)
-        token = parse_token(settings.token, hub, allow_plain=plain)
+        try:
+            token = check_run(parse_token(settings.token, hub, allow_plain=plain), settings.run)
+        except SettingsError as error:
+            raise SettingsError(f"SIDECAR_TOKEN: {error}") from None
         return self._fixed(token.url, token.value)
 
     def repointed(self, repoint: Repoint) -> Source:

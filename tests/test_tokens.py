@@ -298,6 +298,21 @@ async def test_a_token_that_looks_wrong_is_told_once_and_tried(
     assert provider.complaint == ""
 
 
+async def test_a_token_that_no_sidecar_of_the_run_can_use_is_not_tried(tmp_path: Path) -> None:
+    mine = jwt(exp=4_000_000_000, **{"webpubsub.group": ["in.demo", "see.demo"]})
+    controllers = jwt(exp=4_000_000_000, **{"webpubsub.group": "out.demo"})
+    path = tmp_path / "token"
+    path.write_text(controllers)
+    provider = TokenFile(path, HUB, run="demo")
+    with pytest.raises(NoToken, match="joins 'out.demo' and not 'in.demo'"):
+        await provider.token()
+    path.write_text(mine)
+    assert (await provider.token()).value == mine
+    path.write_text(controllers)
+    assert (await provider.token()).value == mine
+    assert "the last good token stays in use" in provider.complaint
+
+
 async def test_a_calendar_that_jumps_moves_no_end_of_a_token(tmp_path: Path) -> None:
     clock = ManualClock(now=100.0, wall=1_000.0)
     path = tmp_path / "token"

@@ -16,6 +16,7 @@ from sidecar.tokens.file import TokenFile
 from sidecar.tokens.forms import (
     Oddity,
     Token,
+    check_run,
     check_url,
     expiry,
     is_loopback,
@@ -30,6 +31,7 @@ from sidecar.tokens.provider import CallableProvider, FixedToken, Listener, Toke
 __all__ = [
     "ask",
     "CallableProvider",
+    "check_run",
     "check_url",
     "expiry",
     "FixedToken",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sidecar.clock import Clock, SystemClock
 from sidecar.errors import NoToken, SettingsError
-from sidecar.tokens.forms import Token, check_url, oddities, parse_token
+from sidecar.tokens.forms import Token, check_run, check_url, oddities, parse_token
 from sidecar.tokens.watched import WatchedFile
 
 _log = logging.getLogger(__name__)
@@ -18,7 +18,8 @@ class TokenFile:
     """Reads the file at every dial; it holds a token in any of the forms of `tokens.forms`.
 
     While it is missing, empty or half written, the last good token is kept: whoever replaces the
-    file need not do so atomically. A token that looks wrong is told, and tried all the same.
+    file need not do so atomically. So it is while it holds one that no sidecar of `run` can use.
+    A token that looks wrong otherwise is told, and tried all the same.
     """
 
     def __init__(
@@ -26,9 +27,11 @@ class TokenFile:
         path: str | Path,
         hub_url: str | None = None,
         *,
+        run: str | None = None,
         allow_plain: bool = False,
         clock: Clock | None = None,
     ) -> None:
+        self._run = run
         self._file = WatchedFile(Path(path))
         self._hub_url = None if hub_url is None else check_url(hub_url, allow_plain=allow_plain)
         self._allow_plain = allow_plain
@@ -45,6 +48,8 @@ class TokenFile:
             return self._last_good(f"token file {error}")
         try:
             token = parse_token(text, self._hub_url, allow_plain=self._allow_plain)
+            if self._run is not None:
+                check_run(token, self._run)
         except SettingsError as error:
             return self._last_good(f"token file {path}: {error}")
         odd = oddities(token, wall=self._clock.wall())

@@ -27,6 +27,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from sidecar.errors import SettingsError
+from sidecar.protocol.names import GROUPS_CLAIM, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,25 @@ def make_token(url: str, value: str, *, allow_plain: bool = False) -> Token:
     if not value or not value.isascii() or any(c.isspace() or not c.isprintable() for c in value):
         raise SettingsError("the token is empty or holds characters that no token has")
     return Token(check_url(url, allow_plain=allow_plain), value, expiry(value))
+
+
+def check_run(token: Token, run: str) -> Token:
+    """`token` if the sidecar of `run` can serve with it. Raises `SettingsError`.
+
+    With one of a controller, or of another run, it would be on the channel and hear nobody. The
+    hub joins a connection to the groups that its token names, so these can be believed unverified;
+    a token that names none may be joined to them by the platform.
+    """
+    claims = _claims(token.value) or {}
+    groups, needed = claims.get(GROUPS_CLAIM), Subject(run).commands_group
+    if isinstance(groups, str):
+        groups = [groups]
+    if isinstance(groups, list) and groups and needed not in groups:
+        joined = ", ".join(repr(str(group)[:70]) for group in groups[:3])
+        raise SettingsError(
+            f"it is not for the sidecar of run {run!r}: it joins {joined} and not {needed!r}"
+        )
+    return token
 
 
 def check_url(url: str, *, allow_plain: bool = False) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sidecar.errors import CallError, Code, Invalid, SettingsError
-from sidecar.tokens.forms import Oddity, Token, oddities, parse_token
+from sidecar.tokens.forms import Oddity, Token, check_run, oddities, parse_token
 from sidecar.tokens.private import write_private
 
 FORMAT = 1
@@ -66,6 +66,7 @@ class Hosts:
 def parse_request(
     request: Mapping[str, Any],
     *,
+    run: str,
     hub_url: str | None,
     endpoint: str | None,
     hosts: Hosts,
@@ -83,11 +84,12 @@ def parse_request(
         if named or (endpoint and not hub and is_plain):
             asked = _to_endpoint(named or endpoint or "", text)
         else:
-            token = parse_token(text, hub or hub_url, allow_plain=allow_plain)
+            token = check_run(parse_token(text, hub or hub_url, allow_plain=allow_plain), run)
             _refuse_odd(token, wall)
             asked = Repoint(HUB, token.url, token.value)
     except SettingsError as error:
-        raise Invalid(f"the token: {error}") from None
+        hint = "; if it is a run token, name its endpoint" if is_plain and not named else ""
+        raise Invalid(f"the token: {error}{hint}") from None
     hosts.check(asked.url)
     return asked
 

@@ -47,6 +47,7 @@ class SwitchProvider:
         *,
         folder: Path,
         made_for: str,
+        run: str,
         hosts: Hosts,
         learns_hosts: bool,
         hub_url: str | None,
@@ -59,6 +60,7 @@ class SwitchProvider:
         self._make = make
         self._folder = folder
         self._made_for = made_for
+        self._run = run
         self._hosts = hosts
         self._learns_hosts = learns_hosts
         self._base_endpoint = endpoint
@@ -137,6 +139,7 @@ class SwitchProvider:
         try:
             asked = parse_request(
                 request,
+                run=self._run,
                 hub_url=self._hub_url,
                 endpoint=self._endpoint(),
                 hosts=self._hosts,

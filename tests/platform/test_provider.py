@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -164,6 +166,33 @@ async def test_it_renews_before_the_token_lapses_and_the_generation_is_told_once
     assert fake.reasons == ["start", "refresh", "refresh"]
     assert fake.bearers == ["run-token-0", "run-token-1", "run-token-2"]
     assert told.events == [1]
+
+
+async def test_tokens_that_lapse_at_once_are_not_asked_for_at_once(
+    fake: FakeEndpoint, tmp_path: Path
+) -> None:
+    fake.says(grant(1, expires_in=1e-9))
+    async with running(make(fake, tmp_path)) as provider:
+        await provider.token()
+        await anyio.sleep(0.75)
+        assert len(fake.asked) <= 2
+
+
+async def test_a_generation_that_falls_is_not_believed(fake: FakeEndpoint, tmp_path: Path) -> None:
+    told = Told()
+    fake.says(grant(1, expires_in=0.1, generation=5), grant(2, generation=4))
+    async with running(make(fake, tmp_path, told=told)) as provider:
+        await provider.token()
+        await until(lambda: provider.status().refreshes == 1)
+        assert provider.status().generation == 5
+    assert told.events == [5]
+
+
+async def test_a_token_for_another_run_is_not_taken(fake: FakeEndpoint, tmp_path: Path) -> None:
+    claims = base64.urlsafe_b64encode(json.dumps({"webpubsub.group": ["in.other"]}).encode())
+    fake.says(grant(1, token=f"e30.{claims.decode().rstrip('=')}.c2ln"))
+    with pytest.raises(TokenRefused, match="joins 'in.other' and not 'in.demo'"):
+        await make(fake, tmp_path).token()
 
 
 @pytest.mark.parametrize(

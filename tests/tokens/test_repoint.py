@@ -27,6 +27,7 @@ GOOD = jwt(exp=NOW + 300, aud="https://hub.example/client/hubs/runs")
 def parse(request: dict[str, object], *, endpoint: str | None = None) -> Repoint:
     return parse_request(
         request,
+        run="demo",
         hub_url=HUB,
         endpoint=endpoint,
         hosts=Hosts(["hub.example", "b.example:8443", "platform.example"]),
@@ -63,6 +64,11 @@ def parse(request: dict[str, object], *, endpoint: str | None = None) -> Repoint
             Repoint("hub", HUB, jwt(exp=NOW + 9, aud="https://behind.example/client/hubs/runs")),
             id="a hub behind a proxy that has a name of its own",
         ),
+        pytest.param(
+            {"token": jwt(exp=NOW + 9, **{"webpubsub.group": ["see.demo", "in.demo"]})},
+            Repoint("hub", HUB, jwt(exp=NOW + 9, **{"webpubsub.group": ["see.demo", "in.demo"]})),
+            id="a token that joins the groups of this run",
+        ),
     ],
 )
 def test_what_may_be_asked_for(request_: dict[str, object], expected: Repoint) -> None:
@@ -91,6 +97,17 @@ def test_with_an_endpoint_a_plain_token_is_a_run_token_for_it() -> None:
             "invalid",
             "for another hub",
         ),
+        (
+            {"token": jwt(exp=NOW + 9, **{"webpubsub.group": ["in.other", "see.other"]})},
+            "invalid",
+            "joins 'in.other', 'see.other' and not 'in.demo'",
+        ),
+        (
+            {"token": jwt(exp=NOW + 9, **{"webpubsub.group": ["out.demo", "out.demo.me"]})},
+            "invalid",
+            "not for the sidecar of run 'demo'",
+        ),
+        ({"token": "srt_run_token"}, "invalid", "if it is a run token, name its endpoint"),
         ({"token": GOOD, "hub": HUB, "endpoint": "https://platform.example"}, "invalid", "both"),
         ({"token": GOOD, "hub": "ws://hub.example/client/hubs/runs"}, "invalid", "plain text"),
         ({"token": "rt", "endpoint": "http://platform.example"}, "invalid", "plain text"),
