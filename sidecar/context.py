@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sidecar.clock import Clock
-from sidecar.errors import CallError, Code
+from sidecar.errors import CallError, Code, Started
 from sidecar.hands.interface import Hands
 from sidecar.journal import Emit
 from sidecar.policy import Policy
 from sidecar.processes.table import Processes
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.effects import Effect
+from sidecar.protocol.ids import show
 from sidecar.protocol.limits import STREAM_CREDIT
 from sidecar.protocol.names import Scope
 from sidecar.protocol.streams import ReceiveStream, SendStream
@@ -113,8 +114,9 @@ class CallContext:
                 sender.bind(self.caller.outbox)
                 try:
                     sender.resume(*at)
-                except CallError as error:  # it has more than is left here
-                    sender.fail(error)
+                except CallError:
+                    why = f"stream {n} of call {show(self.id)} is not kept as far as it was sent"
+                    sender.fail(CallError(Code.ANSWER_GONE, why, started=Started.YES))
         self.start_sender(sender)
         return sender
 

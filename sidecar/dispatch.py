@@ -306,6 +306,10 @@ class Dispatcher:
         at = ask.streams.get(n)
         if at is None or origin.attachment is None:
             return
+        if sender.is_finished:
+            gone = reset_for(ask.id, n, Code.ANSWER_GONE, "somebody else had all of this stream")
+            self._answers.send(sender.last_word(at[0], at[1]) or gone, origin)
+            return
         try:
             sender.resume(*at)
         except CallError as error:

@@ -280,6 +280,26 @@ async def test_who_asks_gets_result_and_streams_and_the_other_no_more(bench: Ben
     assert (gone.n, gone.code) == (1, "answer_gone")
 
 
+async def test_a_stream_that_another_took_to_its_end_ends_for_who_asks_then(bench: Bench) -> None:
+    async def two(ctx: CallContext, arguments: Any) -> dict[str, Any]:
+        for n in (1, 2):
+            ctx.send(n, BytesSource(b"content"))
+        return {}
+
+    bench.install(two)
+    bench.call()
+    await bench.expect(wire.End)
+    await anyio.wait_all_tasks_blocked()
+    bench.dispatcher.stream(wire.Credit(ID, 1, 7, 1 << 20, True), bench.origin)
+    await anyio.wait_all_tasks_blocked()
+    second = bench.attach(b"2")
+    bench.dispatcher.ask(wire.Ask(ID, {1: [7, 7, 1 << 20]}), second)
+    end = await bench.expect(wire.End, second)
+    assert (end.n, end.offset, end.start) == (1, 7, 7)
+    bench.dispatcher.ask(wire.Ask(ID, {1: [3, 0, 1 << 20]}), second)
+    assert (await bench.expect(wire.Reset, second)).code == "answer_gone"
+
+
 async def test_an_ask_for_what_cannot_be_breaks_off_that_stream(bench: Bench) -> None:
     bench.install(streaming(lambda: None))
     bench.call()

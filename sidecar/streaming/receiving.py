@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
@@ -12,10 +11,9 @@ from sidecar.digest import Digest
 from sidecar.errors import CallError, Code, Started
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.streams import ReceiveStream, error_of, reset_for
+from sidecar.streaming.sending import EMPTY
 
 JOINED = 4 * 1024  # bytes; received chunks that wait are joined up to this size
-
-EMPTY = hashlib.sha256().digest()  # of a stream without bytes
 
 SendEnvelope = Callable[[wire.Envelope], None]
 

@@ -8,6 +8,7 @@ digest begins anew on both sides or on neither.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from sidecar.protocol.outbox import Item, Lane, Outbox, Rank
 from sidecar.protocol.streams import BLOCKED_AFTER, Piece, SendStream, error_of, reset_for
 
 log = logging.getLogger(__name__)
+
+EMPTY = hashlib.sha256().digest()  # of a stream without bytes
 
 
 class Source(Protocol):
@@ -121,6 +124,16 @@ class Sender:
     def is_finished(self) -> bool:
         """The receiver has everything, or nobody wants it any more."""
         return self._end_acked or self.error is not None
+
+    def last_word(self, received: int, start: int) -> wire.End | None:
+        """The end once more, for another receiver of a stream that is finished, who has all of it;
+        None for one who misses bytes: the source is closed."""
+        if self.error is not None or self.sha256 is None or received != self.final:
+            return None
+        sha256 = EMPTY if start == received else self.sha256
+        if start not in (received, self.stream.start):
+            return None
+        return wire.End(self.stream.id, self.stream.n, received, start, sha256)
 
     async def finished(self) -> None:
         """Until the receiver has everything, or the stream was broken off."""
