@@ -38,7 +38,7 @@ The codes, what they mean, and what a caller may do (`retry`: never | same_id | 
     invalid              malformed envelope or arguments                       never
     unknown_command      the catalogue has no such command                     never
     unsupported          known, but not here (kernel, platform, version)       never
-    hands_away           the half that acts is not connected                   same_id
+    hands_away           the half that acts is not connected                   new_id
     timeout              a total or idle timeout fired (details: which)        new_id
     cancelled            the caller cancelled it                               new_id
     conflict             the same call id came with other arguments            never
@@ -119,6 +119,7 @@ class Retry(StrEnum):
 _NEW_ID = {
     Code.NO_SPACE,
     Code.LIMIT,
+    Code.HANDS_AWAY,
     Code.TIMEOUT,
     Code.CANCELLED,
     Code.EXPIRED_ID,
@@ -130,7 +131,7 @@ _NEW_ID = {
     Code.IO_ERROR,
     Code.INTERNAL,
 }
-_SAME_ID = {Code.HANDS_AWAY, Code.UNKNOWN_CALL, Code.ENDING}
+_SAME_ID = {Code.UNKNOWN_CALL, Code.ENDING}
 
 
 def default_retry(code: Code) -> Retry:
