@@ -37,6 +37,7 @@ _ALLOWED: dict[str, set[Fault]] = {
     "outcome_unknown": CORE | HANDS,
     "answer_gone": CORE,
     "hands_away": HANDS | CORE,
+    "not_accepted": CORE,
     "no_space": {Fault.DISK},
     "read_only": {Fault.DISK},
     "expired_id": {Fault.DISK},  # and then core: its receipts had not all been written
