@@ -125,7 +125,7 @@ async def _note(parts: Parts, final: State, cut: _Cut) -> int:
     left = {name: count for name, count in progress(parts).items() if count}
     status = 0
     if is_cut:
-        status = EX_TEMPFAIL if parts.channel.status().connection_id else EX_UNAVAILABLE
+        status = EX_TEMPFAIL if parts.channel.status().state == "open" else EX_UNAVAILABLE
         log.warning("left over: %s", ", ".join(f"{n} {what}" for what, n in left.items()) or "?")
     await parts.state.move(
         final,

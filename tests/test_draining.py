@@ -197,6 +197,18 @@ async def test_without_a_channel_it_ends_with_69_and_says_what_was_left(tmp_path
         assert (note["state"], note["told_by"], note["exit_status"]) == ("ended", "drain", 69)
 
 
+async def test_a_hub_that_has_gone_is_no_channel_either(tmp_path: Path) -> None:
+    hub = Hub(HubSettings())
+    async with open_stack(tmp_path, sidecars=0, hub=hub) as stack:
+        state = tmp_path / "state-0"
+        child, _ = await start(stack)
+        await until(lambda: is_listening(state / "admin.sock"))
+        await hub.leave(PATIENCE)
+        await ask(state / "admin.sock", {"op": "drain", "timeout": 0.5})
+        assert await status_of(child) == 69
+        assert note_in(state)["exit_status"] == 69
+
+
 async def test_only_the_operator_may_drain(tmp_path: Path) -> None:
     async with open_stack(tmp_path, sidecars=0) as stack:
         state = tmp_path / "state-0"

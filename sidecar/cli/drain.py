@@ -68,6 +68,9 @@ def _drain(folder: Path, timeout: float | None) -> dict[str, Any]:
     try:
         answer = ask_one(folder / "admin.sock", request)
     except (OSError, ValueError) as error:
+        note = read_note(folder)
+        if note.get("pid") == pid and note.get("state") in ("draining", "ended"):
+            return _watch(folder, pid, time.monotonic() + PATIENCE)  # it heard, and then it went
         raise Nobody(f"{folder / 'admin.sock'}: {error}") from None
     if "error" in answer:
         raise Nobody(str(answer.get("message")))
@@ -102,6 +105,8 @@ def _describe(note: dict[str, Any]) -> str:
     rest = ", ".join(f"{count} {name}" for name, count in left.items())
     why = f"; {note['why']}" if note.get("why") else ""
     end = f"left over: {rest}" if rest else "nothing left over"
+    if not rest and note["exit_status"]:
+        end = "what was to be said is left over"
     if note["exit_status"] == NO_CHANNEL:
-        end = f"there was no channel, {end if rest else 'what was to be said is left over'}"
+        end = f"there was no channel, {end}"
     return f"run {note.get('run')} {note.get('state')}: {end}{why}"

@@ -41,8 +41,8 @@ Examples:
 Settings, as a flag or as a variable; a flag goes first:
 {flags}
 
-Exit status: 0 ended, 69 never reached the hub, 75 unsent messages were left over, or the state
-folder is in use, 77 the state folder cannot be used, 78 settings, 2 bad command line.
+Exit status: 0 ended, 69 there was no channel for what was left, 75 something was left over, or the
+state folder is in use, 77 the state folder cannot be used, 78 settings, 2 bad command line.
 """
 
 

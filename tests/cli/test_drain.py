@@ -33,6 +33,10 @@ ENDED: dict[str, Any] = {"run": "demo", "state": "ended", "exit_status": 0, "lef
             "run demo ended: there was no channel, what was to be said is left over",
         ),
         (
+            {"exit_status": 75, "left_over": {}},
+            "run demo ended: what was to be said is left over",
+        ),
+        (
             {"exit_status": 69, "left_over": {"events": 3}},
             "run demo ended: there was no channel, left over: 3 events",
         ),
