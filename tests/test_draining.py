@@ -201,11 +201,13 @@ async def test_a_hub_that_has_gone_is_no_channel_either(tmp_path: Path) -> None:
     hub = Hub(HubSettings())
     async with open_stack(tmp_path, sidecars=0, hub=hub) as stack:
         state = tmp_path / "state-0"
-        child, _ = await start(stack)
+        child, run = await start(stack)
         await until(lambda: is_listening(state / "admin.sock"))
-        await hub.leave(PATIENCE)
-        await ask(state / "admin.sock", {"op": "drain", "timeout": 0.5})
-        assert await status_of(child) == 69
+        async with run.open("exec.run", {"shell": "sleep 600"}) as call:
+            await until(lambda: call.accepted)
+            await hub.leave(PATIENCE)
+            await ask(state / "admin.sock", {"op": "drain", "timeout": 0.5})
+            assert await status_of(child) == 69, "nobody heard how the call ended"
         assert note_in(state)["exit_status"] == 69
 
 
