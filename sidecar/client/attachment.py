@@ -12,13 +12,12 @@ from collections.abc import Callable
 
 import anyio
 
-from sidecar.client.pending import PendingCall
+from sidecar.client.pending import PendingCall, left_behind
 from sidecar.clock import Clock
-from sidecar.errors import CallError, Code, Started
+from sidecar.errors import CallError, Code
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import DURABLE_RECEIPTS, VERSION
 from sidecar.protocol.effects import REPEATABLE
-from sidecar.protocol.ids import show
 from sidecar.protocol.limits import OPEN_CALLS
 from sidecar.protocol.names import Subject
 from sidecar.protocol.outbox import Outbox, Outboxes
@@ -51,6 +50,7 @@ class RemoteAttachment:
         self.refused: CallError | None = None
         self.split_brain = False
         self.calls: dict[bytes, PendingCall] = {}
+        self._cancelled: dict[bytes, None] = {}  # nobody waits, and no answer came yet
         self._controller = controller
         self._group = group
         self._outboxes = outboxes
@@ -130,6 +130,8 @@ class RemoteAttachment:
         self.on_attached(answer)
         for call in list(self.calls.values()):
             self._take_up(call)
+        for id in self._cancelled:
+            self.send(wire.Cancel(id))
         self.attached.set()
         self._arm()
         self._wake()
@@ -190,7 +192,7 @@ class RemoteAttachment:
         assert self._outbox is not None
         if call.call is not None and not call.accepted:
             if self._may_have_run_elsewhere(call.call, call.sent_to):
-                call.fail(_left_behind(call.id))
+                call.fail(left_behind(call.id))
                 return
             self._send_call(call)
         self.send(call.ask())
@@ -256,8 +258,13 @@ class RemoteAttachment:
             self.send(wire.Cancel(call.id))
 
     def forget(self, call: PendingCall) -> None:
-        """Nobody waits for it here any more: what is left of its streams is broken off."""
+        """Nobody waits for it here any more: what is left of its streams is broken off. A cancel
+        is said again to each sidecar to come, until one has answered."""
         self.calls.pop(call.id, None)
+        if call.cancel_wanted and not call.has_ended:
+            self._cancelled[call.id] = None
+            if len(self._cancelled) > OPEN_CALLS:
+                del self._cancelled[next(iter(self._cancelled))]
         gone = CallError(Code.CANCELLED, "nobody waits for this call any more")
         for sender in call.senders.values():
             sender.stop(gone)
@@ -300,6 +307,8 @@ class RemoteAttachment:
                 call = self.calls.get(getattr(envelope, "id", b""))
                 if call is not None:
                     self._for_call(call, envelope)
+                elif isinstance(envelope, wire.Result):
+                    self._cancelled.pop(envelope.id, None)
 
     def _for_call(self, call: PendingCall, envelope: wire.Any_) -> None:
         match envelope:
@@ -385,12 +394,3 @@ class RemoteAttachment:
         if self._outbox is not None:
             self._outboxes.remove(self._outbox)
             self._outbox = None
-
-
-def _left_behind(id: bytes) -> CallError:
-    return CallError(
-        Code.OUTCOME_UNKNOWN,
-        f"call {show(id)} went to a sidecar that another one has replaced before it was accepted:"
-        " whether it ran is unknown",
-        started=Started.UNKNOWN,
-    )

@@ -284,3 +284,12 @@ def _forgotten(id: bytes) -> CallError:
         f"call {show(id)}: the sidecar was restarted and knows nothing of it",
         started=Started.UNKNOWN,
     )
+
+
+def left_behind(id: bytes) -> CallError:
+    return CallError(
+        Code.OUTCOME_UNKNOWN,
+        f"call {show(id)} went to a sidecar that another one has replaced before it was accepted:"
+        " whether it ran is unknown",
+        started=Started.UNKNOWN,
+    )
