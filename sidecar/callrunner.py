@@ -83,7 +83,9 @@ class CallRunner:
         await self._see_through(call, partial(self._take, call, request))
 
     async def resume(self, call: OpenCall, receipt: Receipt) -> None:
-        """A call that was started when the sidecar ended."""
+        """A call that was started when the sidecar ended. One that is cancelled before there is a
+        catalogue is cancelled in its resumer all the same, which knows what to clean up."""
+        await self._installed.wait()
         await self._see_through(call, partial(self._take_up, call, receipt))
 
     async def send_again(self, call: OpenCall, note: bytes) -> None:
@@ -165,7 +167,6 @@ class CallRunner:
         return self._result(call, value)
 
     async def _take_up(self, call: OpenCall, receipt: Receipt) -> wire.Result:
-        await self._installed.wait()
         assert self._commands is not None
         bound = self._commands.get(call.context.command)
         resume = None if bound is None else bound.resume

@@ -63,7 +63,8 @@ async def open_state(parts: Parts, stack: AsyncExitStack) -> Receipts:
     stack.push_async_callback(journal.aclose)
     receipts = await open_receipts(folder / "receipts", writer, clock, boot=boot)
     stack.push_async_callback(receipts.aclose)
-    parts.programs = await anyio.to_thread.run_sync(ProgramStore.open, folder)
+    open_programs = partial(ProgramStore.open, folder, series=journal.series, last=journal.last)
+    parts.programs = await anyio.to_thread.run_sync(open_programs)
     parts.journal = journal
     parts.opened.set()
     parts.emit("sidecar.started", {"version": __version__, "incarnation": parts.incarnation})

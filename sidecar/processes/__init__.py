@@ -26,5 +26,6 @@ that nothing it left behind dies of SIGPIPE. A status is reported only if wait o
 
 Core may be killed at any time. The next one finds each program in the register and its output in
 the spools, and what has become of it hands says: `exec.resumed` where it goes on, `exec.gap` where
-output is missing, and `exec.ended` with an unknown outcome where nobody saw the end.
+output is missing, and `exec.ended` with an unknown outcome where nobody saw the end. As long as it
+may still run, for hands is away and does not come back, that is no end, but `exec.unknown`.
 """

@@ -29,8 +29,10 @@ from sidecar.processes.ends import Ends, Link
 from sidecar.processes.input import Input
 from sidecar.processes.output import Output
 from sidecar.processes.record import Ended, Resize, State, describe
+from sidecar.processes.register import TellingAt
 from sidecar.processes.saved import Saved, SavedEnd
 from sidecar.processes.surroundings import Surroundings
+from sidecar.processes.telling import Telling
 from sidecar.processes.timeouts import Timeouts, Which
 from sidecar.protocol.streams import STDOUT
 
@@ -53,6 +55,8 @@ class Process:
         pid: int,
         start_time: int,
         is_adopted: bool = False,
+        told: TellingAt = TellingAt(),  # noqa: B008 - immutable
+        is_condemned: bool = False,
     ) -> None:
         self.id = saved.id
         self.spec = saved.spec.once_started()
@@ -68,6 +72,8 @@ class Process:
         self.ended: Ended | None = None
         self.has_exited = False  # wait observed it; `ended` follows
         self.is_settled = False
+        self.is_condemned = is_condemned  # its call is over: whoever finds it alive ends it
+        self.telling = Telling(saved.id, around, told)
         self.resizes: deque[Resize] = deque(saved.resizes, maxlen=RESIZES)
         self._saved = replace(saved, spec=self.spec)
         self._around = around
@@ -75,8 +81,10 @@ class Process:
         self._timeouts = Timeouts(self.began, total=spec.timeout, idle=spec.idle_timeout)
         self._timed_out: Which | None = None
         self._why = ""  # nobody knows how it ended
+        self._is_gone = False  # hands knows that, and not how
         self._is_away = False
         self._is_killed = False
+        self._revivals = 0
         self._unfed = saved.spec.input  # what came with the call and is still to be written
         self._changed = Bell()
         self._resizing: anyio.Lock | None = anyio.Lock() if self.has_terminal else None
@@ -100,6 +108,7 @@ class Process:
         """It runs, or did, and these are its pipes."""
         self.pid, self.start_time = running.pid, running.start_time
         self._around.store.note_spawned(self.id, running.pid, running.start_time)
+        self.telling.started(self.pid)
         self._timeouts.note_activity(self._around.clock.now())
         self.ends.connect(running)
 
@@ -114,6 +123,8 @@ class Process:
         """An earlier core saw it end, and perhaps all that it printed."""
         self.ended, self.ended_wall = end.ended, end.wall
         self.has_exited = end.ended.exit is not None
+        if self.has_exited:
+            self.telling.ended(self.pid, describe(end.ended))
         if is_settled:
             for output in self.outputs.values():
                 output.spool.end()
@@ -178,11 +189,17 @@ class Process:
     # Its life ----------------------------------------------------------------------------
 
     async def supervise(self) -> Ended:
-        """Feed it, time it, and drain it until it has ended. Once at a time."""
+        """Feed it, time it, and drain it until it has ended. If it is revived meanwhile, that is
+        for whoever supervises it then."""
+        revivals = self._revivals
         data, self._unfed = self._unfed, None
         if self.input is not None and data is not None:
             await self._feed(data)
+        if self.is_condemned:
+            await self._kill_anyway()
         exit = await self._observe()
+        if exit is None and revivals != self._revivals:
+            return await self.settled()
         self.has_exited = exit is not None
         if exit is not None and self.input is not None:
             await self.input.close()
@@ -192,8 +209,11 @@ class Process:
 
     async def abandon(self) -> None:
         """Its call is over, whatever it does: kill it, and put on record how it ended. Also when
-        the call is being cancelled; bounded by the grace and two slacks."""
+        the call is being cancelled; bounded by the grace and two slacks. If hands is away, it is
+        ended when hands is back."""
         with anyio.CancelScope(shield=True):
+            self.is_condemned = True
+            self._around.store.note_condemned(self.id)
             await self._kill_anyway()
             if self.ended is None:
                 with anyio.move_on_after(KILL_SLACK):
@@ -234,8 +254,11 @@ class Process:
                 return await self._around.hands.wait(self.id)
             except CallError as error:
                 self._why = error.message
-                if error.code is not Code.HANDS_AWAY or not await self._hands_return():
+                self._is_gone = error.code is not Code.HANDS_AWAY
+                if self._is_gone or not await self._hands_return():
                     return None
+                if self.is_condemned:
+                    await self._kill_anyway()
 
     async def _hands_return(self) -> bool:
         self._is_away = True
@@ -270,7 +293,10 @@ class Process:
         why = self._why if exit is None else ""
         self.ended = Ended(exit, now - self.began, self._timed_out, why)
         self.ended_wall = self._around.clock.wall()
-        self._emit("exec.ended", describe(self.ended))
+        if exit is not None or self._is_gone:
+            self.telling.ended(self.pid, describe(self.ended))
+        else:
+            self._emit("exec.unknown", {"why": why})
         self._around.store.note_end(self.id, SavedEnd(self.ended, self.ended_wall))
         self._around.note_end()
         self._changed.ring()
@@ -286,6 +312,7 @@ class Process:
 
     def revive(self) -> None:
         """Hands is back and knows it: it may run, and may be supervised again."""
+        self._revivals += 1
         self.ended = self.ended_wall = None
         self.is_settled = False
         self._around.store.note_end(self.id, None)

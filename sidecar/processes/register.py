@@ -7,7 +7,10 @@ no program outlives the machine; a file of another boot is begun anew.
     page 0      magic, version of the format, boot id
     page n      size and CRC-32 of what is saved; pid and start time (0 until it was spawned);
                 1 when it has ended and all that it printed is kept; 1 when it got all of the
-                input that came with its call; at 64 what is saved
+                input that came with its call; 1 when its call is over and it is to be ended
+      at 64     which events told that it began and that it ended: the latter half of their
+                series, and their numbers, 0 before
+      at 96     what is saved
       at 3072   size and CRC-32 of how it ended, as observed; how it ended
 
 What a slot holds is CBOR, and `saved` knows what it says. A disk that will not take it costs
@@ -25,6 +28,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sidecar.durable.recovery import boot_id
 from sidecar.protocol.limits import PROGRAM_SLOTS
@@ -37,13 +41,23 @@ VERSION = 1
 SLOT = 4096
 STEP = 64  # slots that are reserved on disk at once
 _FILE = struct.Struct("=8sQ16s")
-_HEAD = struct.Struct("=IIqqqq")
+_HEAD = struct.Struct("=IIqqqqq")
 _END = struct.Struct("=II")
 _SPAWNED = struct.Struct("=qq")
 _WORD = struct.Struct("=q")
-_AT_SPAWNED, _AT_SETTLED, _AT_FED, _AT_CONTENT, _AT_END = 8, 24, 32, 64, 3072
+_TOLD = struct.Struct("=8sQQ")
+_AT_SPAWNED, _AT_SETTLED, _AT_FED, _AT_CONDEMNED = 8, 24, 32, 40
+_AT_TOLD, _AT_CONTENT, _AT_END = 64, 96, 3072
 CONTENT_BYTES = _AT_END - _AT_CONTENT
 END_BYTES = SLOT - _AT_END - _END.size
+
+
+class TellingAt(NamedTuple):
+    """Where in the journal it stands that a program began, and that it ended; 0: nowhere."""
+
+    series: bytes = bytes(8)  # the latter half, which is random
+    started: int = 0
+    ended: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,8 @@ class Slot:
     is_settled: bool
     is_fed: bool
     end: bytes | None
+    is_condemned: bool = False
+    told: TellingAt = TellingAt()
 
 
 class Register:
@@ -99,15 +115,24 @@ class Register:
                 page = page.ljust(SLOT, b"\0")
                 if not any(page):
                     return
-            size, crc, pid, start_time, settled, fed = _HEAD.unpack_from(page)
+            size, crc, pid, start_time, settled, fed, condemned = _HEAD.unpack_from(page)
             content = page[_AT_CONTENT : _AT_CONTENT + min(size, CONTENT_BYTES)]
             if not size or zlib.crc32(content) != crc:
                 continue
             size, crc = _END.unpack_from(page, _AT_END)
             end = page[_AT_END + _END.size :][: min(size, END_BYTES)]
             is_whole = size > 0 and zlib.crc32(end) == crc
-            ended = end if is_whole else None
-            yield Slot(number, content, pid, start_time, settled != 0, fed != 0, ended)
+            yield Slot(
+                number,
+                content,
+                pid,
+                start_time,
+                is_settled=settled != 0,
+                is_fed=fed != 0,
+                is_condemned=condemned != 0,
+                told=TellingAt(*_TOLD.unpack_from(page, _AT_TOLD)),
+                end=end if is_whole else None,
+            )
 
     def keep(self, id: bytes, slot: Slot) -> None:
         """The program of `slot` is known by this id from here on."""
@@ -129,7 +154,7 @@ class Register:
                 return
             number = self._slots[id] = self._free.pop()
             self._reserve(number)
-            page = _HEAD.pack(len(content), zlib.crc32(content), 0, 0, 0, 0)
+            page = _HEAD.pack(len(content), zlib.crc32(content), 0, 0, 0, 0, 0)
             page = page.ljust(_AT_CONTENT, b"\0") + content
             # Behind it is how the one ended that had this slot before.
             self._write(number, 0, page.ljust(_AT_END + _END.size, b"\0"))
@@ -144,6 +169,15 @@ class Register:
     def note_fed(self, id: bytes) -> None:
         """A program got all of the input that came with its call."""
         self._note(id, _AT_FED, _WORD.pack(1))
+
+    def note_condemned(self, id: bytes) -> None:
+        """Its call is over: whoever finds it alive is to end it."""
+        self._note(id, _AT_CONDEMNED, _WORD.pack(1))
+
+    def note_told(self, id: bytes, told: TellingAt) -> None:
+        """Before the journal is written, so that a number behind the journal's end says that the
+        event went with us."""
+        self._note(id, _AT_TOLD, _TOLD.pack(*told))
 
     def note_end(self, id: bytes, content: bytes | None) -> None:
         """How it ended; None: it has not, after all."""

@@ -31,8 +31,9 @@ from sidecar.processes.ends import Link
 from sidecar.processes.kept import Forgotten, victims
 from sidecar.processes.process import Process
 from sidecar.processes.record import Spec, State, Told
+from sidecar.processes.register import TellingAt
 from sidecar.processes.saved import Saved
-from sidecar.processes.store import ProgramStore, Restored
+from sidecar.processes.store import EARLIER, ProgramStore, Restored
 from sidecar.processes.surroundings import Surroundings
 from sidecar.protocol.fields import is_id
 from sidecar.protocol.ids import show
@@ -114,7 +115,6 @@ class Processes:
         process = Process(saved, self._around, pid=running.pid, start_time=running.start_time)
         self._all[id] = process
         process.connect(running)
-        self._around.emit("exec.started", {"pid": process.pid}, call=id)
         return process
 
     def _saved(self, id: bytes, spec: Spec, owner: str | None, *, age: float = 0.0) -> Saved:
@@ -173,8 +173,17 @@ class Processes:
             id = one.saved.id
             torn = [n for n, file in one.spools.items() if file.facts.reading]
             self._reopened = {(id, n): file for n, file in one.spools.items()}
-            process = Process(one.saved, self._around, pid=one.pid, start_time=one.start_time)
+            process = Process(
+                one.saved,
+                self._around,
+                pid=one.pid,
+                start_time=one.start_time,
+                told=one.told,
+                is_condemned=one.is_condemned,
+            )
             self._all[id] = process
+            if process.pid:
+                process.telling.started(process.pid)
             for n in torn:
                 process.emit_gap(n, "killed")
             self._restore_state(process, one)
@@ -252,12 +261,17 @@ class Processes:
         # Our clock counts from boot, as the kernel's dates of processes.
         began = running.start_time / os.sysconf("SC_CLK_TCK")
         age = max(0.0, self._clock.now() - began)
+        saved = self._saved(known.key, Spec(program), None, age=age)
+        told = TellingAt(self._store.series, started=EARLIER)
+        self._store.save(saved)  # else each core to come would take it up, and tell of its end
+        self._store.note_told(known.key, told)
         process = Process(
-            self._saved(known.key, Spec(program), None, age=age),
+            saved,
             self._around,
             pid=running.pid,
             start_time=running.start_time,
             is_adopted=True,
+            told=told,
         )
         self._all[known.key] = process
         process.connect(running)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.processes import register as module
-from sidecar.processes.register import SLOT, Register, Slot
+from sidecar.processes.register import SLOT, Register, Slot, TellingAt
 from sidecar.statefolder import StateUnusable
 
 A, B = b"a" * 16, b"b" * 16
@@ -53,8 +53,13 @@ def test_what_changes_keeps_the_rest(register: Register, path: Path) -> None:
     register.note_end(A, b"ended")
     register.put(A, b"another")
     assert found_in(path) == [Slot(1, b"another", 123, 456, False, False, b"ended")]
+    register.note_condemned(A)
+    register.note_told(A, TellingAt(b"series__", 8, 9))
+    register.put(A, b"another")
     register.note_end(A, None)
-    assert found_in(path) == [Slot(1, b"another", 123, 456, False, False, None)]
+    assert found_in(path) == [
+        Slot(1, b"another", 123, 456, False, False, None, True, TellingAt(b"series__", 8, 9))
+    ]
 
 
 def test_a_slot_is_used_again_without_a_trace_of_the_one_before(
@@ -63,6 +68,8 @@ def test_a_slot_is_used_again_without_a_trace_of_the_one_before(
     register.put(A, b"one")
     register.note_spawned(A, 123, 456)
     register.note_end(A, b"ended")
+    register.note_condemned(A)
+    register.note_told(A, TellingAt(b"series__", 8, 9))
     register.drop(A)
     register.drop(A)
     assert found_in(path) == []
@@ -86,7 +93,7 @@ def test_a_slot_that_is_damaged_is_nobodys(register: Register, path: Path) -> No
     register.put(A, b"one")
     register.put(B, b"two")
     with path.open("r+b") as file:
-        file.seek(SLOT + 64)
+        file.seek(SLOT + 96)
         file.write(b"X")
     assert [slot.content for slot in found_in(path)] == [b"two"]
 

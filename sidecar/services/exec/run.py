@@ -7,13 +7,14 @@ tenth of a second at most. Cancelling the call kills the program and all that it
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import anyio
 
 from sidecar.context import CallContext, Handler, Resumer
+from sidecar.errors import CallError
 from sidecar.processes.output import Output
 from sidecar.processes.process import Process
 from sidecar.processes.record import Ended
@@ -51,7 +52,12 @@ async def resume(ctx: CallContext, note: bytes) -> dict[str, Any]:
     """Go on with a call that an earlier core had begun: its program runs on, or has ended, or
     nobody will see how it ends; then what it printed until then is sent all the same."""
     found = loads(note)
-    process = await taken_up(ctx, ctx.id)
+    try:
+        process = await taken_up(ctx, ctx.id)
+    except anyio.get_cancelled_exc_class():
+        with suppress(CallError):  # it is not known at all
+            await ctx.means.processes.find(ctx.id).abandon()
+        raise
     sources: dict[int, SpoolSource] = {}
     with _sending(ctx, process, sources, is_live=found["live"]):
         try:
