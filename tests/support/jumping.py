@@ -24,6 +24,7 @@ import anyio
 P = ParamSpec("P")
 
 QUIET = 0.002  # seconds; far above what a message takes through loopback
+WORKERS = ("AnyIO", "asyncio_", "log-", "digest")  # what threads of pools are called
 RESTING = {"wait", "get", "_worker", "_run"}  # functions in which idle threads of a pool are
 
 
@@ -46,10 +47,11 @@ class JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-ty
 
 
 def _threads_rest() -> bool:
-    """Whether every other thread waits for something to do: for a lock, or inside C for a queue."""
-    me = threading.get_ident()
+    """Whether every thread that works for us waits for something to do: for a lock, or inside C
+    for a queue."""
+    workers = {one.ident for one in threading.enumerate() if one.name.startswith(WORKERS)}
     frames = sys._current_frames().items()
-    return all(_rests(frame) for ident, frame in frames if ident != me)
+    return all(_rests(frame) for ident, frame in frames if ident in workers)
 
 
 def _rests(frame: FrameType | None) -> bool:
