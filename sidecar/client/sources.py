@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from sidecar.bell import Bell
+from sidecar.errors import CallError, Code, Started
 from sidecar.protocol.streams import Piece
 
 KEEP = 1024 * 1024  # bytes that may wait to be received; `push` waits while there are more
@@ -42,6 +43,14 @@ class PushSource:
             await self._shrunk.wait()
 
     async def read(self, offset: int, size: int) -> Piece:
+        """Raises `source_changed` for what was received and let go: a sidecar that was killed may
+        ask for it again, and nobody has it."""
+        if offset < self._base:
+            raise CallError(
+                Code.SOURCE_CHANGED,
+                f"bytes from {offset} on were sent and are not kept: {self._base} is the first",
+                started=Started.YES,
+            )
         while offset - self._base >= len(self._buffer) and not self._ended:
             await self._grown.wait()
         start = offset - self._base
