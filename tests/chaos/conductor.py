@@ -21,7 +21,7 @@ from tests.chaos.strikes import Strikes
 WATCHDOG = 75.0  # seconds of one seed
 REACH = 8.0  # seconds until a fault's count must be reached
 FINISH = 30.0  # seconds for the work to end once the faults are over
-START = 15.0  # seconds until the controller is attached for the first time
+START = 30.0  # seconds until the controller is attached for the first time
 TAIL = 3  # operations that have to end after the last fault
 
 
