@@ -18,25 +18,26 @@ from sidecar.protocol.segments import Frame, segment_ordinal
 
 
 class Found:
-    """Gathered frame by frame, in a thread."""
+    """Gathered while the segment is read, in a thread."""
 
     def __init__(self) -> None:
         self._last = 0
         self._bytes = 0  # of the events of the segment
         self._durable: dict[str, Durable] = {}
 
-    def on_frame(self, _: Segment, frame: Frame) -> None:
-        if frame.kind == Kind.EVENT:
-            self._last = frame.number
-            self._bytes += len(frame.payload)
-        elif frame.kind == Kind.GAP:
-            self._last = frame.number
-            self._bytes += decode_gap(frame.payload, frame.number).bytes or 0
-        elif frame.kind == Kind.READER:
-            name, durable = decode_reader(frame.payload)
-            self._durable[name] = durable
-        elif frame.kind == Kind.FORGET:
-            self._durable.pop(frame.payload.decode(), None)
+    def on_frames(self, _: Segment, frames: list[Frame]) -> None:
+        for kind, number, payload, _at in frames:
+            if kind == Kind.EVENT:
+                self._last = number
+                self._bytes += len(payload)
+            elif kind == Kind.GAP:
+                self._last = number
+                self._bytes += decode_gap(payload, number).bytes or 0
+            elif kind == Kind.READER:
+                name, durable = decode_reader(payload)
+                self._durable[name] = durable
+            elif kind == Kind.FORGET:
+                self._durable.pop(payload.decode(), None)
 
     def restore(self, protocol: JournalProtocol, recovered: Recovered) -> None:
         """Go on where the log ends."""

@@ -189,7 +189,7 @@ class DiskJournal:
         """Once, before anything else."""
         self._log = journal_log
         self._replay = Replay(journal_log)
-        await journal_log.recover(replay_all=False, on_frame=self._found.on_frame)
+        await journal_log.recover(replay_all=False, on_frames=self._found.on_frames)
 
     def log_recovered(self, recovered: Recovered) -> None:
         self._protocol.series = self._log.series

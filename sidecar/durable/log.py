@@ -1,7 +1,7 @@
 """A log: records appended in memory, then written, then synced; and what it does when it cannot.
 
     log = Log(folder, writer, clock, owner, ...)
-    await log.recover(replay_all=False, on_frame=owner.on_frame)
+    await log.recover(replay_all=False, on_frames=owner.on_frames)
     place = log.append(KIND, payload)        # at once; never waits
     await log.wait_written(place.ticket)     # it now survives `kill -9`
     await log.aclose()                       # before the writer is closed
@@ -35,7 +35,7 @@ from sidecar.durable.markfile import MarkFile, try_mark
 from sidecar.durable.owner import LogOwner
 from sidecar.durable.progress import Upto
 from sidecar.durable.recovery import MARK_NAME, recover
-from sidecar.durable.scanning import OnFrame
+from sidecar.durable.scanning import OnFrames
 from sidecar.durable.segment import Segment
 from sidecar.durable.work import Fault
 from sidecar.durable.writer import CLOSE_TIME, Finish, LogWriter, Work
@@ -104,10 +104,10 @@ class Log:
         self._changed = Bell()
         self._is_closed = anyio.Event()
 
-    async def recover(self, *, replay_all: bool, on_frame: OnFrame) -> None:
+    async def recover(self, *, replay_all: bool, on_frames: OnFrames) -> None:
         """Once, before anything else.
 
-        `on_frame` is given what is there, in a thread: the frames of the last segment, or with
+        `on_frames` is given what is there, in a thread: the frames of the last segment, or with
         `replay_all` of all. If what was written may be missing, the records of a
         new series begin with `refill`, in a new segment. A disk that is full or read-only gives a
         degraded log; only the format of a newer version, or a folder that we may not read,
@@ -115,7 +115,7 @@ class Log:
         """
         find = partial(
             recover, self.folder, self.disk, boot=self._boot, keeps=self._keeps,
-            replay_all=replay_all, on_frame=on_frame,
+            replay_all=replay_all, on_frames=on_frames,
         )  # fmt: skip
         recovered = await anyio.to_thread.run_sync(find)
         self._layout.segments = recovered.segments

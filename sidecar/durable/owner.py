@@ -12,7 +12,7 @@ class LogOwner(Protocol):
     """Always asked in the event loop."""
 
     def log_recovered(self, recovered: Recovered) -> None:
-        """The frames of the folder were given to `on_frame`, in a thread. The log's series is
+        """The frames of the folder were given to `on_frames`, in a thread. The log's series is
         known; nothing may be appended yet."""
         ...
 

@@ -41,7 +41,7 @@ from sidecar.protocol.limits import (
     RECEIPT_TIME,
     RECEIPTS,
 )
-from sidecar.protocol.receiptlog import KEPT, Kind, Life, Place, ReceiptsIndex
+from sidecar.protocol.receiptlog import KEPT, Kind, Life, Place
 from sidecar.protocol.receipts import (
     FenceOutcome,
     New,
@@ -52,11 +52,12 @@ from sidecar.protocol.receipts import (
     State,
     Terms,
 )
+from sidecar.protocol.receiptsindex import ReceiptsIndex
 from sidecar.protocol.segments import HEADER_BYTES, Frame, Heading
 
 log = logging.getLogger(__name__)
 
-RECEIPT_BYTES = 400  # of the records of one call, without note and answer
+RECEIPT_BYTES = 256  # of the records of one call, without note and answer
 
 
 class DiskReceipts:
@@ -85,7 +86,7 @@ class DiskReceipts:
     async def open(self, log: Log) -> None:
         """Once, before anything else."""
         self._log = log
-        await log.recover(replay_all=True, on_frame=self.receive_frame)
+        await log.recover(replay_all=True, on_frames=self.receive_frames)
 
     # what receipts promise ----------------------------------------------------------------
 
@@ -241,7 +242,7 @@ class DiskReceipts:
         going = self._going[-1][1] if self._going else NOWHERE
         staying = [segment for segment in self._log.segments if segment.ordinal > going]
         size = sum(segment.size for segment in staying)
-        is_long = len(staying) > 1 and size > live * 3 // 2 + 2 * self._segment_bytes
+        is_long = len(staying) > 1 and size > live + 2 * self._segment_bytes
         return staying[0].ordinal if is_long else None
 
     async def _clear(self, ordinal: int) -> None:
@@ -259,17 +260,17 @@ class DiskReceipts:
 
     # what the log asks --------------------------------------------------------------------
 
-    def receive_frame(self, segment: Segment, frame: Frame) -> None:
-        """While opening, in a thread. A frame that is not where the one before ends follows
-        damage that was passed over."""
+    def receive_frames(self, segment: Segment, frames: list[Frame]) -> None:
+        """While opening, in a thread. Frames that are not where the ones before end follow damage
+        that was passed over."""
         expected = self._read_to[1] if self._read_to[0] == segment.ordinal else HEADER_BYTES
-        if frame.offset != expected:
+        if frames[0].offset != expected:
             self._index.is_whole = False
-        self._read_to = (segment.ordinal, frame.end)
-        place = Place(segment.ordinal, frame.offset, frame.end - frame.offset)
-        self._index.receive_record(frame.kind, frame.payload, place)
+        self._read_to = (segment.ordinal, frames[-1].end)
+        self._index.receive_records(segment.ordinal, frames)
 
     def log_recovered(self, recovered: Recovered) -> None:
+        self._index.settle_begun()
         is_known = len(self._protocol) or self._protocol.low_water >= 0
         is_new = not (recovered.series or recovered.damaged or is_known)
         goes_on = recovered.why_new is None and not recovered.damaged

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sidecar.durable.disk import Disk
 from sidecar.durable.markfile import MarkFile, try_mark
-from sidecar.durable.scanning import OnFrame, before_damage, replay, set_aside
+from sidecar.durable.scanning import OnFrames, before_damage, replay, set_aside
 from sidecar.durable.segment import Segment
 from sidecar.protocol.mark import BLOCK_BYTES, NO_BOOT, Mark, decode_mark
 from sidecar.protocol.record import Record, record
@@ -62,12 +62,12 @@ def boot_id() -> bytes:
 
 
 def recover(
-    folder: Path, disk: Disk, *, boot: bytes, keeps: bool, replay_all: bool, on_frame: OnFrame
+    folder: Path, disk: Disk, *, boot: bytes, keeps: bool, replay_all: bool, on_frames: OnFrames
 ) -> Recovered:
     """Read `folder`, which is made if needed. Raises `StateUnusable`."""
     try:
         disk.make_folder(folder)
-        return _Recovery(folder, disk, boot, keeps, replay_all, on_frame).run()
+        return _Recovery(folder, disk, boot, keeps, replay_all, on_frames).run()
     except NewerFormat as error:
         raise StateUnusable(
             f"{folder} was written by a newer sidecar ({error}): run that one,"
@@ -89,14 +89,14 @@ class _Recovery:
         boot: bytes,
         keeps: bool,
         replay_all: bool,
-        on_frame: OnFrame,
+        on_frames: OnFrames,
     ) -> None:
         self._folder = folder
         self._disk = disk
         self._boot = boot
         self._keeps = keeps
         self._replay_all = replay_all
-        self._on_frame = on_frame
+        self._on_frames = on_frames
         self._segments: list[Segment] = []
         self._torn_bytes = 0
         self._damaged: list[str] = []
@@ -178,7 +178,7 @@ class _Recovery:
             self._disk.unlink(stranger.path)
 
     def _replay(self, segment: Segment, *, is_last: bool) -> None:
-        end, is_damaged = replay(self._disk, segment, self._on_frame)
+        end, is_damaged = replay(self._disk, segment, self._on_frames)
         if is_damaged:
             self._cuts.append((segment, end))
             self._note_damage(segment.path, is_last=is_last)

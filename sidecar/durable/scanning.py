@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 PIECE = 1 << 18  # bytes read at a time
 CORRUPT_KEPT = 4  # segments set aside; older ones are removed
 
-OnFrame = Callable[[Segment, Frame], None]
+OnFrames = Callable[[Segment, list[Frame]], None]  # some, at least one, without a hole
 
 
-def replay(disk: Disk, segment: Segment, on_frame: OnFrame) -> tuple[int, bool]:
+def replay(disk: Disk, segment: Segment, on_frames: OnFrames) -> tuple[int, bool]:
     """Give all good frames of `segment`; where they end, and whether damage ends them.
 
     Damage that leaves the next frame in its place is passed over.
@@ -33,8 +33,8 @@ def replay(disk: Disk, segment: Segment, on_frame: OnFrame) -> tuple[int, bool]:
         piece = disk.read(segment.fd, PIECE, offset + len(data))
         data += piece
         found = scan(data, base=offset)
-        for frame in found.frames:
-            on_frame(segment, frame)
+        if found.frames:
+            on_frames(segment, found.frames)
         offset += found.used
         data = data[found.used :]
         if found.is_damaged:
@@ -66,8 +66,8 @@ def without_damage(disk: Disk, segment: Segment) -> tuple[int, int] | None:
     the disk cannot be read."""
     pieces: list[bytes] = []
 
-    def keep(_: Segment, frame: Frame) -> None:
-        pieces.append(encode_frame(frame.kind, frame.number, frame.payload))
+    def keep(_: Segment, frames: list[Frame]) -> None:
+        pieces.extend(encode_frame(frame.kind, frame.number, frame.payload) for frame in frames)
 
     try:
         pieces.append(disk.read(segment.fd, HEADER_BYTES, 0))

@@ -15,25 +15,36 @@ Read in their order they give the receipts as they were. A later record of a cal
 older ones said, so a log is kept short by appending what is still true of its oldest segment,
 and letting that go: kind 7 is for this. Its answer may lie where it was: [segment, offset, size].
 
+The ids of kinds 2 to 5 and 7 lie in one place, and kind 4, the most of what a start has to read,
+is taken apart without a decoder.
+
 A life that is not `whole` does not know everything that was written before: see `receipts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import struct
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from sidecar.errors import Invalid, ProtocolError
 from sidecar.protocol.envelope import dumps, loads
-from sidecar.protocol.ids import check_uuid7
-from sidecar.protocol.receipts import Receipt, ReceiptsProtocol, State, Terms
+from sidecar.protocol.ids import ID_BYTES
+from sidecar.protocol.receipts import Receipt
 
 KEPT = b""  # an answer that is kept elsewhere, as receipts name it
 
 _ENDED_FIELDS = 4
-_STALE = 1024  # places of forgotten receipts that may be left
+
+# RFC 8949: what stands before the first byte of an id in every array of fewer than 24 items, and
+# kind 4 up to its answer: array of 4, 16 bytes, 32 bytes, float64; then the head of its answer.
+_ID = slice(2, 2 + ID_BYTES)
+_ENDED = struct.Struct(">H16sH32sBdB")
+_ARRAY_AND_ID = 0x8450
+_DIGEST = 0x5820
+_FLOAT = 0xFB
+_NULL = 0xF6
+_SHORT, _SHORT_END = 0x40, 0x58  # bytes whose count is in the head; behind it, in 1, 2, 4 bytes
+_COUNTS = {0x58: 1, 0x59: 2, 0x5A: 4}
 
 
 class Kind(IntEnum):
@@ -117,103 +128,33 @@ def _terms(receipt: Receipt) -> list[Any]:
     return [t.command, t.begun, t.deadline, t.deadline_wall, t.credit, t.traceparent]
 
 
-class ReceiptsIndex:
-    """Receipts, and where their records lie. Made of the records, in their order."""
+class Ended(NamedTuple):
+    """What a record of kind 4 says; of the answer only its size, None if there is none."""
 
-    def __init__(self, receipts: ReceiptsProtocol) -> None:
-        self.receipts = receipts
-        self.life: Life | None = None  # the latest
-        self.is_whole = True  # nothing was met that cannot be understood
-        self.homes: dict[bytes, int] = {}  # the oldest segment that a receipt needs
-        self.places: dict[bytes, Place] = {}  # of the answers
-        self._read: dict[int, Callable[[Place, list[Any]], None]] = {
-            Kind.LIFE: self._life,
-            Kind.ACCEPTED: self._accepted,
-            Kind.STARTED: self._started,
-            Kind.ENDED: self._ended,
-            Kind.FENCED: self._fenced,
-            Kind.LOW_WATER: self._low_water,
-            Kind.WHOLE: self._whole,
-        }
+    call_id: bytes
+    digest: bytes
+    wall: float
+    size: int | None
 
-    def receive_record(self, kind: int, payload: bytes, place: Place) -> None:
-        """The next record. One that makes no sense leaves the rest as it is, in doubt."""
-        try:
-            self._read[kind](place, loads(payload))
-        except (ProtocolError, Invalid, KeyError, TypeError, ValueError):
-            self.is_whole = False
 
-    def settle(self, call_id: bytes, segment: int, answer: Place | None) -> None:
-        """No record of this call before `segment` is needed any more."""
-        self.homes[call_id] = segment
-        self.places.pop(call_id, None)
-        if answer is not None:
-            self.places[call_id] = answer
-            self.homes[call_id] = min(segment, answer.segment)
-        if len(self.homes) > 2 * len(self.receipts) + _STALE:
-            self.forget_stale()
+def call_id_in(payload: bytes) -> bytes:
+    """Of the kinds that begin with one, if the record is as it is written here."""
+    return payload[_ID]
 
-    def forget_stale(self) -> None:
-        """Of receipts that are forgotten, their places are too."""
-        for call_id in [id for id in self.homes if self.receipts.get(id) is None]:
-            del self.homes[call_id]
-            self.places.pop(call_id, None)
 
-    def _life(self, place: Place, fields: list[Any]) -> None:
-        self.life = Life(*fields)
-        self.receipts.begin_life(now_wall=self.life.wall, is_whole=self.life.is_whole)
-
-    def _accepted(self, place: Place, fields: list[Any]) -> None:
-        call_id, digest, low_water, *terms = fields
-        self._raise(low_water)
-        receipt = Receipt(call_id, digest, State.ACCEPTED, terms=Terms(*terms) if terms else None)
-        self._restore(receipt, place)
-
-    def _started(self, place: Place, fields: list[Any]) -> None:
-        call_id, note = fields
-        receipt = self.receipts.get(call_id)
-        if receipt is not None and receipt.is_open:
-            note = receipt.note if note is None else note
-            self.receipts.restore(replace(receipt, state=State.STARTED, note=note))
-
-    def _ended(self, place: Place, fields: list[Any]) -> None:
-        call_id, digest, wall, answer = fields
-        kept = None if answer is None else KEPT
-        receipt = Receipt(call_id, digest, State.ENDED, kept, settled=wall)
-        self._restore(
-            receipt, place, size=len(answer or b""), lies=None if answer is None else place
-        )
-
-    def _fenced(self, place: Place, fields: list[Any]) -> None:
-        call_id, wall, low_water = fields
-        self._raise(low_water)
-        self._restore(Receipt(call_id, b"", State.FENCED, settled=wall), place)
-
-    def _low_water(self, place: Place, fields: list[Any]) -> None:
-        self._raise(*fields)
-
-    def _whole(self, place: Place, fields: list[Any]) -> None:
-        call_id, digest, state, wall, answer, terms, note = fields
-        kept = None if answer is None else KEPT
-        receipt = Receipt(
-            call_id,
-            digest,
-            State(state),
-            kept,
-            Terms(*terms) if terms else None,
-            note,
-            settled=wall,
-        )
-        lies = Place(*answer) if isinstance(answer, list) else place
-        size = lies.size if isinstance(answer, list) else len(answer or b"")
-        self._restore(receipt, place, size=size, lies=None if answer is None else lies)
-
-    def _restore(
-        self, receipt: Receipt, place: Place, *, size: int = 0, lies: Place | None = None
-    ) -> None:
-        check_uuid7(receipt.call_id)
-        self.receipts.restore(receipt, size=size)
-        self.settle(receipt.call_id, place.segment, lies)
-
-    def _raise(self, low_water: int) -> None:
-        self.receipts.low_water = max(self.receipts.low_water, low_water)
+def decode_ended(payload: bytes) -> Ended:
+    """Raises `ProtocolError`, `ValueError` or `TypeError` for what is none."""
+    if len(payload) >= _ENDED.size:
+        start, call_id, middle, digest, end, wall, head = _ENDED.unpack_from(payload)
+        if start == _ARRAY_AND_ID and middle == _DIGEST and end == _FLOAT:
+            size = len(payload) - _ENDED.size
+            if _SHORT <= head < _SHORT_END and head - _SHORT == size:
+                return Ended(call_id, digest, wall, size)
+            if head == _NULL and not size:
+                return Ended(call_id, digest, wall, None)
+            count = _COUNTS.get(head, 0)
+            size -= count
+            if count and payload[_ENDED.size : _ENDED.size + count] == size.to_bytes(count, "big"):
+                return Ended(call_id, digest, wall, size)
+    call_id, digest, wall, answer = loads(payload)
+    return Ended(call_id, digest, wall, None if answer is None else len(answer))

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sidecar.errors import CallError, Code, LimitExceeded
@@ -46,6 +46,7 @@ from sidecar.protocol.limits import (
     RECEIPT_TIME,
     RECEIPTS,
 )
+from sidecar.protocol.record import Record, record
 
 
 class State(StrEnum):
@@ -54,6 +55,9 @@ class State(StrEnum):
     STARTED = "started"  # has begun to act
     ENDED = "ended"
     FENCED = "fenced"  # cancelled before it came: will never run
+
+
+_OPEN = (State.ACCEPTED, State.STARTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,8 @@ class Terms:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+@record
+class Receipt(Record):
     """What is known of one call. `answer` is None while there is none, and when it is gone;
     `terms` and `note` are kept while it is open.
 
@@ -82,11 +86,17 @@ class Receipt:
     answer: bytes | None = None
     terms: Terms | None = None
     note: bytes | None = None
-    settled: float = field(default=0.0, compare=False)  # on the calendar: when it was not open
+    settled: float = 0.0  # on the calendar: when it was not open
+
+    def __eq__(self, other: object) -> bool:
+        """When it settled does not make it another."""
+        if type(other) is not Receipt:
+            return NotImplemented
+        return self._values()[:-1] == other._values()[:-1]
 
     @property
     def is_open(self) -> bool:
-        return self.state in (State.ACCEPTED, State.STARTED)
+        return self.state in _OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +262,11 @@ class ReceiptsProtocol:
 
     def restore(self, receipt: Receipt, *, size: int = 0) -> None:
         """Know this of a call, whatever was known before; `size` is that of its answer."""
-        known = self._receipts.get(receipt.call_id)
-        if known is None:
+        if receipt.call_id not in self._receipts:
             self._make_room()
-        self._drop_answer(receipt.call_id)
-        if receipt.is_open:
+        else:
+            self._drop_answer(receipt.call_id)
+        if receipt.state in _OPEN:
             self._put(receipt)
             return
         self._settle(receipt)
@@ -283,7 +293,10 @@ class ReceiptsProtocol:
 
     def _put(self, receipt: Receipt) -> None:
         known = self._receipts.get(receipt.call_id)
-        self.open_count += receipt.is_open - (known is not None and known.is_open)
+        if known is not None and known.state in _OPEN:
+            self.open_count -= 1
+        if receipt.state in _OPEN:
+            self.open_count += 1
         self._receipts[receipt.call_id] = receipt
 
     def _settle(self, receipt: Receipt) -> None:

@@ -34,6 +34,7 @@ _CRC = struct.Struct("<I")
 _HEAD = struct.Struct("<IBQ")
 _FRAME = struct.Struct("<IIBQ")
 HEADER_BYTES = _HEADER.size + _CRC.size
+_CRC_BYTES = _CRC.size
 FRAME_BYTES = _FRAME.size  # of a frame without its payload
 
 
@@ -128,17 +129,17 @@ def scan(data: bytes, *, start: int = 0, base: int = 0, max_frames: int = 1 << 3
     frames: list[Frame] = []
     size = len(data)
     at = start
+    unpack, crc_of = _FRAME.unpack_from, crc32  # locals: a start goes through all frames here
     while at + FRAME_BYTES <= size and len(frames) < max_frames:
-        crc, length, kind, number = _FRAME.unpack_from(data, at)
+        crc, length, kind, number = unpack(data, at)
         if length > PAYLOAD_BYTES:
             return Scan(frames, at - start, True)
         end = at + FRAME_BYTES + length
         if end > size:
             break
-        payload = data[at + FRAME_BYTES : end]
-        if crc32(payload, crc32(data[at + _CRC.size : at + FRAME_BYTES])) != crc:
+        if crc_of(data[at + _CRC_BYTES : end]) != crc:
             return Scan(frames, at - start, True)
-        frames.append(Frame(kind, number, payload, base + at))
+        frames.append(Frame(kind, number, data[at + FRAME_BYTES : end], base + at))
         at = end
     return Scan(frames, at - start, False)
 

@@ -56,7 +56,7 @@ def killed(folder: Path) -> Path:
     """The folder as a process finds it that is started after this one was killed now."""
     copy = folder.with_name(folder.name + "+")
     copy.mkdir()
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir(), reverse=True):  # the oldest go first: leave no hole
         with suppress(FileNotFoundError):  # a segment whose time had come went meanwhile
             shutil.copy(path, copy)
     return copy
