@@ -18,6 +18,8 @@ from sidecar.errors import CallError, SettingsError
 from sidecar.protocol.names import check_id
 from sidecar.runtimefolder import SOCKET_PATH_BYTES, runtime_folder
 
+LONGEST_DRAIN = 86400.0  # seconds; a day
+
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 
@@ -72,7 +74,13 @@ class Settings:
         "The socket of a `sidecar hands`, which then acts in our place. Empty: we act ourselves.",
         "",
     )
-    state: str = knob("The folder for spools and sockets; made with mode 0700.", "")
+    state: str = knob(
+        "The folder for what must last: events (up to 256 MiB), receipts and output of programs"
+        " (1 GiB), the run token, state.json; and for our sockets. Made with mode 0700. Empty:"
+        " $XDG_RUNTIME_DIR/sidecar/RUN or /tmp/sidecar-UID/RUN, which a reboot or a new container"
+        " may take away: name one on a disk that stays, if a run shall outlive those.",
+        "",
+    )
     environment: str = knob(
         "What programs start with: clean (PATH, HOME, LANG, ...) or inherited (all of ours"
         " less SIDECAR_*).",
@@ -91,7 +99,7 @@ class Settings:
 
     @property
     def state_folder(self) -> Path:
-        """Where spools and sockets lie: as set, or a folder of our own in the runtime folder."""
+        """Where all that lasts lies: as set, or a folder of our own in the runtime folder."""
         if self.state:
             return Path(self.state)
         return runtime_folder() / (self.run or "unnamed")
@@ -175,8 +183,12 @@ def _problems(settings: Settings) -> list[str]:
         )
     if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         problems.append(f"SIDECAR_LOG_LEVEL is {settings.log_level!r}: debug, info, warning, error")
-    if settings.drain < 0:
-        problems.append(f"SIDECAR_DRAIN is {settings.drain}: seconds, 0 or more")
+    if not 0 <= settings.drain <= LONGEST_DRAIN:  # nor is it NaN
+        problems.append(
+            f"SIDECAR_DRAIN is {settings.drain}: seconds, 0 to {LONGEST_DRAIN:.0f}, expected"
+        )
+    if not 0 <= settings.generation < 1 << 53:
+        problems.append(f"SIDECAR_GENERATION is {settings.generation}: a count expected, from 0")
     if len(os.fsencode(settings.hands)) > SOCKET_PATH_BYTES:
         problems.append(f"SIDECAR_HANDS is longer than {SOCKET_PATH_BYTES} bytes, as no socket is")
     if settings.cgroup and not os.access(f"{settings.cgroup}/cgroup.procs", os.W_OK):

@@ -118,9 +118,9 @@ def _parse(path: Path) -> Noted | None:
         raise StateUnusable(
             f"{path}: {error.strerror}; set SIDECAR_STATE to a folder of ours"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StateUnusable(
-            f"{path} is damaged ({error}): remove it, and the run that lies there is taken up"
+            f"{path} is damaged: remove it, and the run that lies there is taken up"
         ) from None
 
 

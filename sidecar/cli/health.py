@@ -74,7 +74,7 @@ def _describe(answer: dict[str, Any]) -> str:
     rest = _describe_state(answer)
     rest += _describe_hands(answer.get("hands", {}))
     rest += _describe_token(answer.get("token", {}))
-    rest += _describe_disk(answer.get("events", {}))
+    rest += _describe_disk(answer.get("events", {}), answer.get("receipts", {}))
     if answer.get("healthy"):
         return f"healthy: {who}, channel open{rest}"
     why = ""
@@ -95,11 +95,15 @@ def _describe_state(answer: dict[str, Any]) -> str:
     return ""
 
 
-def _describe_disk(events: dict[str, Any]) -> str:
-    """It works on without its disk, and would lose what it has if it were killed now."""
-    if not events.get("degraded"):
+def _describe_disk(events: dict[str, Any], receipts: dict[str, Any]) -> str:
+    """It works on without its disk, and would lose what it has if it were killed now. Either may
+    find room where the other does not."""
+    reason = events.get("degraded")
+    failing = ["events"] if reason else []
+    failing += ["receipts"] if receipts.get("durable") is False else []
+    if not failing:
         return ""
-    return f", events and receipts in memory only ({events['degraded']})"
+    return f", {' and '.join(failing)} in memory only ({reason or 'its log says why'})"
 
 
 def _describe_hands(hands: dict[str, Any]) -> str:

@@ -130,7 +130,9 @@ class EndpointProvider:
                 await self._renew_quietly()
 
     def status(self) -> TokenStatus:
-        failure = str(self._failure) if self._failure else self._store.complaint or None
+        failure, way_out = self._store.complaint or None, "make room on the disk, or repair it"
+        if self._failure is not None:
+            failure, way_out = str(self._failure), _way_out(self._failure)
         return TokenStatus(
             source="endpoint",
             state=self._state(),
@@ -138,7 +140,7 @@ class EndpointProvider:
             generation=self._generation,
             refreshes=max(0, self._grants - 1),
             failure=failure,
-            way_out=_way_out(self._failure) if failure else None,
+            way_out=way_out if failure else None,
         )
 
     def _state(self) -> str:
@@ -149,7 +151,7 @@ class EndpointProvider:
                 return ENDED
             case TokenRefused():
                 return REFUSED
-        return WAITING if self._token is None else OK
+        return OK if self._is_good() else WAITING
 
     # renewing -----------------------------------------------------------------------------
 
@@ -290,9 +292,9 @@ def _is_told(failure: ChannelError | None) -> bool:
     return isinstance(failure, Superseded | RunEnded | TokenRefused)
 
 
-def _way_out(failure: ChannelError | None) -> str:
+def _way_out(failure: ChannelError) -> str:
     if isinstance(failure, RunEnded):
         return "nothing is left to do; end this sidecar"
     if isinstance(failure, Superseded | TokenRefused):
         return "give a new run token to `sidecar repoint --endpoint`, if this one shall serve"
-    return "none is needed: it is tried again"
+    return "it is tried again by itself"

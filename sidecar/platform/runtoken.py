@@ -31,6 +31,17 @@ from sidecar.tokens.watched import WatchedFile
 FORMAT = 1
 NAME = "run-token"
 
+# What is raised for a file that holds anything at all, nested as deep as it likes.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    SettingsError,
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -119,6 +130,14 @@ def _read(path: Path) -> RunToken | None:
         return RunToken(check_run_token(found["run_token"]), found["origin"], found["mark"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SettingsError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        SettingsError,
+    ) as error:
         _log.warning("%s cannot be read (%s) and is not used", path, type(error).__name__)
         return None

@@ -14,6 +14,7 @@ socket cannot lead this sidecar, and all that it may do, to a hub of his own.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ from sidecar.tokens.private import write_private
 
 FORMAT = 1
 NAME = "repointed"
+
+_log = logging.getLogger(__name__)
 
 HUB, ENDPOINT = "hub", "endpoint"
 
@@ -131,8 +134,13 @@ def read_note(folder: Path, *, made_for: str) -> Repoint | None:
         found = json.loads((folder / NAME).read_text())
         if found["format"] == FORMAT and found["made_for"] == made_for:
             return Repoint(str(found["kind"]), str(found["url"]), str(found["token"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # there is none, or none that we can read: the settings hold
+        is_ours = found["format"] == FORMAT
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        is_ours = False
+    if not is_ours:
+        _log.warning("%s cannot be read, or is a newer sidecar's: not repointed", folder / NAME)
     return None
 
 

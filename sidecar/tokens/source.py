@@ -25,7 +25,7 @@ class TokenStatus:
     """
 
     source: str  # file, fixed, endpoint
-    state: str  # ok, waiting (for a first token), refused, superseded, run_ended
+    state: str  # ok, waiting (for one that has not lapsed), refused, superseded, run_ended
     expires_in: float | None
     generation: int | None
     refreshes: int

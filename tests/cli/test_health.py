@@ -46,7 +46,12 @@ DOWN = {"state": "waiting", "reason": "network", "message": "no way"}
             " repoint it",
         ),
         (
-            {"events": {"degraded": "No space left on device"}},
+            {"receipts": {"durable": False}},
+            "healthy: run demo, sidecar 1, process 7, channel open, receipts in memory only (its"
+            " log says why)",
+        ),
+        (
+            {"events": {"degraded": "No space left on device"}, "receipts": {"durable": False}},
             "healthy: run demo, sidecar 1, process 7, channel open, events and receipts in memory"
             " only (No space left on device)",
         ),

@@ -178,6 +178,30 @@ async def test_tokens_that_lapse_at_once_are_not_asked_for_at_once(
         assert len(fake.asked) <= 2
 
 
+async def test_a_token_that_has_lapsed_is_not_said_to_be_well(
+    fake: FakeEndpoint, tmp_path: Path
+) -> None:
+    clock = JumpingClock()
+    fake.says(grant(1))
+    provider = make(fake, tmp_path, clock=clock)
+    await provider.token()
+    assert provider.status().state == "ok"
+    clock.sleep = 301.0
+    assert provider.status().state == "waiting"
+
+
+async def test_a_run_token_that_cannot_be_kept_is_told_with_what_to_do(
+    fake: FakeEndpoint, tmp_path: Path
+) -> None:
+    fake.says(grant(1))
+    provider = make(fake, tmp_path / "gone")
+    await provider.token()
+    status = provider.status()
+    assert status.state == "ok"
+    assert "after a restart we shall need a repoint" in str(status.failure)
+    assert status.way_out == "make room on the disk, or repair it"
+
+
 async def test_a_generation_that_falls_is_not_believed(fake: FakeEndpoint, tmp_path: Path) -> None:
     told = Told()
     fake.says(grant(1, expires_in=0.1, generation=5), grant(2, generation=4))

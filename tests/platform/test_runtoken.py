@@ -57,7 +57,7 @@ async def test_without_any_it_says_where_it_looked(tmp_path: Path, content: str 
         await RunTokenStore(tmp_path, first_file=path).current()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', "\x00" * 200])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', "\x00" * 200, "[" * 99999])
 async def test_a_damaged_file_is_told_and_the_first_one_used(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -160,7 +160,12 @@ def test_a_note_holds_for_the_settings_that_it_was_made_for(tmp_path: Path) -> N
     assert read_note(tmp_path, made_for="these") is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"format": 1}', '{"format": 2}'])
-def test_a_note_that_cannot_be_read_is_as_none(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", "[" * 99999, '{"format": 1}', '{"format": 2, "made_for": "these"}']
+)
+def test_a_note_that_cannot_be_read_is_as_none_and_told(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "repointed").write_text(content)
     assert read_note(tmp_path, made_for="these") is None
+    assert "repointed cannot be read, or is a newer sidecar's" in caplog.text
