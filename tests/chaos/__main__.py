@@ -23,7 +23,7 @@ from tests.chaos.season import Season
 def main() -> int:
     arguments = _parse()
     season = Season(arguments.rounds, arguments.defect, arguments.kinds, arguments.keep)
-    report = Report(arguments.rounds, arguments.defect)
+    report = Report(arguments.rounds, arguments.defect, arguments.kinds)
     for seed in arguments.seeds:
         outcome = anyio.run(season.play, seed)
         report.add(outcome)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from tests.chaos.faults import Kind
+from tests.chaos.faults import COMMON, Kind
 from tests.chaos.season import Outcome
 
 
 class Report:
     """Over all seeds of a run."""
 
-    def __init__(self, rounds: int, defect: str) -> None:
+    def __init__(self, rounds: int, defect: str, kinds: Sequence[Kind] = COMMON) -> None:
         self.status = 0
         self._rounds = rounds
         self._defect = defect
+        self._kinds = "" if list(kinds) == COMMON else f" --kinds {','.join(kinds)}"
         self._outcomes: list[Outcome] = []
         self._planned: Counter[Kind] = Counter()
         self._struck: Counter[Kind] = Counter()  # while calls were open
@@ -47,7 +49,7 @@ class Report:
 
     def command(self, seed: int) -> str:
         defect = "" if self._defect == "none" else f" --defect {self._defect}"
-        return f"python -m tests.chaos --seed {seed} --rounds {self._rounds}{defect}"
+        return f"python -m tests.chaos --seed {seed} --rounds {self._rounds}{self._kinds}{defect}"
 
     def table(self) -> str:
         rows = [f"{'fault':12} {'struck work':>12} {'struck none':>12}"]
