@@ -238,7 +238,7 @@ class DiskReceipts:
 
     def _surplus(self) -> int | None:
         """The segment that is to go next; None while the log is short enough without it."""
-        live = len(self._protocol) * RECEIPT_BYTES + self._protocol.answers_bytes
+        live = len(self._protocol) * RECEIPT_BYTES + self._protocol.answers_bytes * 5 // 4
         going = self._going[-1][1] if self._going else NOWHERE
         staying = [segment for segment in self._log.segments if segment.ordinal > going]
         size = sum(segment.size for segment in staying)

@@ -35,6 +35,7 @@ class Scale:
     events: int = 5000
     journal: int = 20_000  # events, in each round
     recoveries: tuple[int, ...] = (100_000, 1_000_000)  # events that a start finds
+    receipts: int = 16_384  # that a start finds: as many as are remembered
     starts: int = 9
     ballast: int = 250 * MIB
     idle: float = 10.0  # seconds of watching a process that does nothing
@@ -54,6 +55,7 @@ TINY = Scale(
     events=100,
     journal=256,
     recoveries=(500,),
+    receipts=128,
     starts=1,
     ballast=MIB,
     idle=0.2,
