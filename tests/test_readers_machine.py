@@ -85,7 +85,7 @@ class Readers(RuleBasedStateMachine):
     async def live(self) -> None:
         """A sidecar, the first or the next one."""
         self.lives += 1
-        self.writer = LogWriter(sync_rest=0.0)
+        self.writer = LogWriter(sync_delay=0.0)
         self.journal: DiskJournal = await open_journal(
             self.folder / f"life-{self.lives}",
             self.writer,

@@ -352,8 +352,8 @@ class DiskJournal:
 
     async def wait_synced(self, seq: int) -> None:
         """Return once `seq` survives a power cut."""
-        while self.synced < seq:
-            await self._grown.wait()
+        if self.synced < seq:
+            await self._log.wait_synced(self._log.appended)
 
     async def wait_acked(self, seq: int) -> None:
         while (acked := self._protocol.acked) is not None and acked < seq:

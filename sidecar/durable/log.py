@@ -140,6 +140,7 @@ class Log:
             await self._settle()
             self._is_closed = anyio.Event()
             self._writer.syncs.request(self._take_close)
+            self._writer.syncs.hurry()
             await self._is_closed.wait()
         self._writing.stop()
 
@@ -152,6 +153,7 @@ class Log:
                     return
                 may_heal = False
                 self._writing.heal()
+            self._writer.syncs.hurry()
             await self._changed.wait()
 
     def _take_close(self) -> Work:
@@ -242,6 +244,7 @@ class Log:
     async def wait_synced(self, ticket: int) -> None:
         """Return once `synced` is there. In a degraded log that lasts until it heals."""
         while self.synced < ticket:
+            self._writer.syncs.hurry()
             await self._changed.wait()
 
     def _tell(self) -> None:

@@ -5,8 +5,9 @@ the end of the event loop's turn, does it in the thread and comes back once. Whi
 way, the next one gathers. So a burst costs two hops (25 us each on an idle machine), not two a
 record, and nobody lingers: a delay before writing was measured, and only made it slower.
 
-The sync lane rests after each round: a stream of events must not keep the disk busy for what
-only a power cut would ask for. A thread without work sleeps without a timer.
+The sync lane gathers for a while before each round, unless somebody waits for it: what only a
+power cut would ask for must not keep the disk busy while events stream, nor wake a thread in the
+middle of a call. A thread without work sleeps without a timer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import anyio
 
 log = logging.getLogger(__name__)
 
-SYNC_REST = 0.02  # seconds from the end of one sync to the begin of the next
+SYNC_DELAY = 0.1  # seconds from the first record that is not synced to the sync
 CLOSE_TIME = 5.0  # seconds that the last round may take when a process ends
 
 Finish = Callable[[], None]
@@ -31,30 +32,49 @@ Due = Callable[[], Work | None]  # asked, in the event loop, for what is to be d
 
 
 class Lane:
-    """A thread, and the rounds that it makes. For one event loop."""
+    """A thread, and the rounds that it makes. For one event loop.
 
-    def __init__(self, name: str, *, rest: float = 0.0) -> None:
+    `delay`: seconds that it gathers before a round that nobody hurries.
+    """
+
+    def __init__(self, name: str, *, delay: float = 0.0) -> None:
         self._name = name
-        self._rest = rest
+        self._delay = delay
         self._due: dict[Due, None] = {}
         self._rounds: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_busy = False
-        self._is_closing = threading.Event()
+        self._is_hurried = False  # the next round
+        self._timer: asyncio.TimerHandle | None = None
         self._idle: anyio.Event | None = None
 
     def request(self, due: Due) -> None:
-        """Have `due` asked at the end of this turn, or after the running round."""
+        """Have `due` asked at the end of this turn, or of the delay, or of the running round."""
         if not self._due and not self._is_busy:
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._begin)
+            self._schedule()
         self._due[due] = None
+
+    def hurry(self) -> None:
+        """Let what was requested not be delayed. Harmless when repeated."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._begin()
+        else:
+            self._is_hurried = bool(self._due) or self._is_busy
+
+    def _schedule(self) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        if self._delay and not self._is_hurried:
+            self._timer = self._loop.call_later(self._delay, self._begin)
+        else:
+            self._loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         if self._is_busy:
             return
+        self._timer, self._is_hurried = None, False
         due, self._due = self._due, {}
         works = [work for work in (ask() for ask in due) if work is not None]
         if works:
@@ -76,21 +96,23 @@ class Lane:
             finishes = [_done(work) for work in works]
             with suppress(RuntimeError):  # the loop was closed: nobody waits for this any more
                 self._loop.call_soon_threadsafe(self._finish, finishes)
-            if self._rest:
-                self._is_closing.wait(self._rest)
 
     def _finish(self, finishes: list[Finish]) -> None:
         for finish in finishes:
             finish()
         self._is_busy = False
-        self._begin()
+        if self._due and self._delay:
+            self._schedule()
+        else:
+            self._begin()
 
     async def aclose(self) -> None:
         """Do what is due, and end the thread. It is left alone if the disk hangs."""
-        self._is_closing.set()
+        self._delay = 0.0
         with anyio.move_on_after(CLOSE_TIME, shield=True):
             while self._is_busy or self._due:
                 self._idle = anyio.Event()
+                self.hurry()
                 await self._idle.wait()
         if self._is_busy:
             log.error(
@@ -119,9 +141,9 @@ class LogWriter:
         journal = await open_journal(folder / "journal", writer, clock, new_series=...)
     """
 
-    def __init__(self, *, sync_rest: float = SYNC_REST) -> None:
+    def __init__(self, *, sync_delay: float = SYNC_DELAY) -> None:
         self.writes = Lane("log-writer")
-        self.syncs = Lane("log-syncer", rest=sync_rest)
+        self.syncs = Lane("log-syncer", delay=sync_delay)
 
     async def __aenter__(self) -> LogWriter:
         return self

@@ -4,7 +4,7 @@ Events have 200 bytes and come in bursts of 64, as those of a busy run: the jour
 alone, and groups them by itself. SQLite has a table of (number, bytes) in WAL mode: NORMAL, which
 like our *written* survives the death of the process, and FULL, which like *synced* survives a
 power cut. A start after a kill reads the last segment; SQLite is asked for all it has, as a
-reader would.
+reader would. The other log that a start opens, that of the receipts, is measured beside it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sidecar.clock import SystemClock
 from sidecar.durable.journal import DiskJournal, open_journal
 from sidecar.durable.writer import LogWriter
 from sidecar.identity import new_id
+from tests.bench import receipts
 from tests.bench.measure import MIB, Scale, Side, interleave, percentile, ratio, seconds
 from tests.bench.report import Row, at_least, at_most
 
@@ -39,6 +40,7 @@ async def journal(scale: Scale) -> list[Row]:
         writing = await _writing(scale, Path(folder))
         latency = await _latency(scale, Path(folder))
         found = [await _recovery(scale, Path(folder), count) for count in scale.recoveries]
+        found.append(await receipts.reopening(scale, Path(folder)))
     return [*writing, *latency, *(row for rows in found for row in rows)]
 
 
@@ -75,7 +77,7 @@ class Table:
 async def _writing(scale: Scale, folder: Path) -> list[Row]:
     count = scale.journal - scale.journal % GROUP
     normal, full = Table(folder / "normal.db", "NORMAL"), Table(folder / "full.db", "FULL")
-    async with LogWriter(sync_rest=0.0) as eager, LogWriter() as lazy:
+    async with LogWriter(sync_delay=0.0) as eager, LogWriter() as lazy:
         synced = await _open(folder / "synced", eager)
         written = await _open(folder / "written", lazy)
 

@@ -71,7 +71,7 @@ async def live(folder: Path, disk: MortalDisk, seen: Seen, fills: bool) -> None:
     """A life of fourteen events, with a reader, until it dies or ends in order. If the disk
     `fills`, it has no room for some of them."""
     seen.had_room = not fills
-    async with LogWriter(sync_rest=0.0) as writer:
+    async with LogWriter(sync_delay=0.0) as writer:
         try:
             journal = await open_in(folder, writer, disk, BOOT)
         except StateUnusable:
@@ -122,7 +122,7 @@ async def read_all(journal: DiskJournal, series: bytes) -> tuple[dict[int, bytes
 
 
 async def check(folder: Path, seen: Seen, boot: bytes) -> None:
-    async with LogWriter(sync_rest=0.0) as writer:
+    async with LogWriter(sync_delay=0.0) as writer:
         journal = await open_in(folder, writer, Disk(), boot)
         for series, last in (seen.written if boot == BOOT else seen.synced).items():
             found, gone = await read_all(journal, series)

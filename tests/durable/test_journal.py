@@ -236,7 +236,7 @@ async def test_healing_a_long_backlog_lets_others_have_their_turn(
 
 async def test_killed_while_the_disk_is_full_it_begins_a_new_series(tmp_path: Path) -> None:
     disk = FullDisk()
-    async with LogWriter(sync_rest=0.0) as writer:
+    async with LogWriter(sync_delay=0.0) as writer:
         clock = SystemClock()
         journal = await open_journal(
             tmp_path, writer, clock, new_series=lambda: new_id(clock), disk=disk, boot=BOOT
@@ -350,7 +350,7 @@ async def killed(folder: Path, **options: Any) -> AsyncIterator[DiskJournal]:
     """A journal whose process ends without a word."""
     clock = SystemClock()
     disk = MortalDisk(folder)
-    async with LogWriter(sync_rest=0.0) as writer:
+    async with LogWriter(sync_delay=0.0) as writer:
         options = {"boot": BOOT, "new_series": lambda: new_id(clock), "disk": disk, **options}
         yield await open_journal(folder, writer, clock, **options)
         disk.bury()

@@ -70,7 +70,7 @@ class JournalMachine(RuleBasedStateMachine):
     async def open(self) -> None:
         clock = SystemClock()
         self.disk = MortalDisk(self.folder)
-        self.writer = LogWriter(sync_rest=0.0)
+        self.writer = LogWriter(sync_delay=0.0)
         self.journal: DiskJournal = await open_journal(
             self.folder,
             self.writer,

@@ -73,7 +73,7 @@ class World:
 
     async def live(self, folder: Path, disk: Disk, *, boot: bytes = BOOT) -> None:
         """One life: until the call has its answer, or death."""
-        threads = LogWriter(sync_rest=0.0)
+        threads = LogWriter(sync_delay=0.0)
         try:
             clock = ManualClock(wall=LATER)
             receipts = await open_receipts(folder, threads, clock, boot=boot, disk=disk)

@@ -81,7 +81,7 @@ class DurableReceipts(RuleBasedStateMachine):
         return self.folder / f"life-{self.lives}"
 
     async def open(self) -> None:
-        self.writer = LogWriter(sync_rest=0.0)
+        self.writer = LogWriter(sync_delay=0.0)
         self.receipts: DiskReceipts = await open_receipts(
             self.state_folder,
             self.writer,

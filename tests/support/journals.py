@@ -17,7 +17,7 @@ from sidecar.identity import new_id
 async def opened(folder: Path, **options: Any) -> AsyncIterator[DiskJournal]:
     clock = SystemClock()
     options = {"boot": b"b" * 16, "new_series": lambda: new_id(clock), **options}
-    async with LogWriter(sync_rest=0.0) as writer:
+    async with LogWriter(sync_delay=0.0) as writer:
         journal = await open_journal(folder, writer, clock, **options)
         yield journal
         await journal.aclose()
