@@ -43,6 +43,7 @@ class Means:
     processes: Processes
     facts: Callable[[], Mapping[str, Any]]  # what `sidecar.info` answers
     end_run: Callable[[float | None], Awaitable[Mapping[str, Any]]]  # what `run.end` does
+    is_stopping: bool = False  # this process ends, and the run does not
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +68,12 @@ class CallContext:
     @property
     def hands(self) -> Hands:
         return self.means.hands
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is cancelled only because this process stops, and what it began goes on in
+        hands of its own, for the next one to take up."""
+        return self.means.is_stopping and self.hands.form == "socket"
 
     def emit(self, name: str, data: Any) -> int:
         """Append an event of this call to the journal."""

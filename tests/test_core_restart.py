@@ -187,6 +187,28 @@ async def test_what_ends_while_there_is_no_core_answers_its_call(
     assert (ended[0].status, ended[0].stdout) == (3, b"before\nafter\n")
 
 
+async def test_a_sidecar_that_is_told_to_stop_leaves_programs_to_the_next(
+    stack: Stack, socket: Path
+) -> None:
+    await stack.start_hands_process(socket)
+    core = Core(stack, socket)
+    run = await attach(stack)
+    ended = []
+
+    async def call() -> None:
+        ended.append(await run.exec(MIDDLE))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await until(lambda: bool(list((core_state(stack) / "spools").glob("*.1"))))
+            core.child.terminate()
+            assert await anyio.to_thread.run_sync(core.child.wait) == 0
+            core.child = core._start()
+            (stack.workspace / "go").touch()
+    assert (ended[0].status, ended[0].stdout) == (3, b"before\nafter\n")
+
+
 def core_state(stack: Stack) -> Path:
     return stack.workspace.parent / "state-0"
 

@@ -1,7 +1,8 @@
 """`exec.run`: a program from start to end in one call, its output live.
 
 The call ends with the *program*: a background child that still holds the pipe delays it by a
-tenth of a second at most. Cancelling the call kills the program and all that it started.
+tenth of a second at most. Cancelling the call kills the program and all that it started. If it is
+only the sidecar that stops, a hands of its own keeps the program for the next one.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
                 # At once: as soon as others run, it may be forgotten with all that it printed.
                 answer, is_whole = await _answer_of(process, ended, sources)
         except BaseException:
-            await process.abandon()
+            if not ctx.goes_on:
+                await process.abandon()
             raise
     return answers.enforce(process, ended, answer, is_whole=is_whole)
 
@@ -56,7 +58,8 @@ async def resume(ctx: CallContext, note: bytes) -> dict[str, Any]:
         process = await taken_up(ctx, ctx.id)
     except anyio.get_cancelled_exc_class():
         with suppress(CallError):  # it is not known at all
-            await ctx.means.processes.find(ctx.id).abandon()
+            if not ctx.goes_on:
+                await ctx.means.processes.find(ctx.id).abandon()
         raise
     sources: dict[int, SpoolSource] = {}
     with _sending(ctx, process, sources, is_live=found["live"]):
@@ -65,7 +68,8 @@ async def resume(ctx: CallContext, note: bytes) -> dict[str, Any]:
                 ended = await outcome(process)
                 answer, is_whole = await _answer_of(process, ended, sources)
         except BaseException:
-            await process.abandon()
+            if not ctx.goes_on:
+                await process.abandon()
             raise
     return answers.enforce(process, ended, answer, is_whole=is_whole)
 
