@@ -60,8 +60,8 @@ class Settings:
         metadata={"help": "The first run token itself. Never a flag.", "unit": ""},
     )
     hosts: str = knob(
-        "The hosts that `sidecar repoint` may name, with commas between. Empty: those that the"
-        " settings name and the endpoint answers.",
+        "The hosts that `sidecar repoint` may name, HOST or HOST:PORT, with commas between. Empty:"
+        " those that the settings name and the endpoint answers, on their ports.",
         "",
     )
     handover: str = knob(

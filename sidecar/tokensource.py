@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from sidecar.clock import Clock
 from sidecar.errors import SettingsError
@@ -24,15 +23,19 @@ def token_source(
     Raises `SettingsError` for a URL to which no token may be sent.
     """
     maker = _Maker(settings, folder, clock, incarnation, hooks)
-    named = [settings.hub, settings.endpoint, settings.token]
-    hosts = [urlsplit(url).hostname or "" for url in named if "://" in url]
+    base = maker.base()
+    hosts = Hosts(settings.hosts.split(","))
+    if not settings.hosts:
+        for url in (settings.hub, settings.endpoint, settings.token):
+            if "://" in url:
+                hosts.add(url)
     return SwitchProvider(
-        maker.base(),
+        base,
         maker.repointed,
         folder=folder,
         made_for=fingerprint(settings),
         run=settings.run,
-        hosts=Hosts(settings.hosts.split(",") if settings.hosts else hosts),
+        hosts=hosts,
         learns_hosts=not settings.hosts,
         hub_url=settings.hub or None,
         endpoint=settings.endpoint.rstrip("/") or None,

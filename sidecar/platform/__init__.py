@@ -17,6 +17,9 @@ The wire, which `sidecar.hub.platform` serves and any platform may:
     409  {"error": "superseded"}     another incarnation has started since
     429  Retry-After                 later
 
+The endpoint decides to which hub its sidecars go: `url` may name any, over TLS or on loopback, as
+a token file may. SIDECAR_HOSTS limits what an operator may name, not what they do.
+
 Each answer carries the next run token. The endpoint takes the previous one until the next one is
 used, so that an answer which is lost on the way, or with this process, costs nothing.
 """

@@ -7,7 +7,8 @@
 TEXT has any of the forms of `tokens.forms`. Without a URL, and if an endpoint is asked now, what
 is no client URL and no JSON is a run token for it.
 
-It may only name hosts of the list that was fixed at the start, so that who can reach the admin
+An endpoint is trusted with where its tokens are for: what it answers may name any hub. A repoint
+may only name hosts of the list that was fixed at the start, so that who can reach the admin
 socket cannot lead this sidecar, and all that it may do, to a hub of his own.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,21 +51,28 @@ class Hosts:
         self._entries = {entry.strip().lower() for entry in entries if entry.strip()}
 
     def add(self, url: str) -> None:
-        """The host of `url`, which somebody named who is trusted."""
-        self._entries.add((urlsplit(url).hostname or "").lower())
+        """The place of `url`, which somebody named who is trusted: on another port of the same
+        host somebody else may listen."""
+        with suppress(ValueError):  # its port is no number: nothing is there
+            self._entries.add(_place(url)[1])
 
     def check(self, url: str) -> None:
         """Raise `CallError` (denied) for a host that is not on the list."""
-        parts = urlsplit(url)
-        host = (parts.hostname or "").lower()
-        default = 443 if parts.scheme in ("https", "wss") else 80
-        if not {host, f"{host}:{parts.port or default}"} & self._entries:
+        places = _place(url)
+        if not set(places) & self._entries:
             known = ", ".join(sorted(self._entries)) or "none"
             raise CallError(
                 Code.DENIED,
-                f"{host!r} is none of the hosts that were fixed at the start ({known}): restart"
-                " with SIDECAR_HOSTS, if it shall be",
+                f"{places[1]!r} is none of the hosts that were fixed at the start ({known}):"
+                " restart with SIDECAR_HOSTS, if it shall be",
             )
+
+
+def _place(url: str) -> tuple[str, str]:
+    """`host` and `host:port`. That the port is a number has been checked."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    return host, f"{host}:{parts.port or (443 if parts.scheme in ('https', 'wss') else 80)}"
 
 
 def parse_request(

@@ -62,7 +62,7 @@ def test_a_foreign_host_is_denied(sidecar, token) -> None:
     evil = token.replace(b"127.0.0.1", b"evil.example").replace(b"ws://", b"wss://")
     done = sidecar("repoint", "-", input=evil)
     assert done.returncode == 1
-    assert b"denied: 'evil.example' is none of the hosts" in done.stderr
+    assert b"denied: 'evil.example:" in done.stderr
 
 
 @pytest.mark.parametrize(

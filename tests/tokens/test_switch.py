@@ -203,6 +203,15 @@ async def test_the_hub_that_the_endpoint_names_may_be_repointed_to(
     assert "error" not in await provider.repoint({"token": client_url("two")})
 
 
+async def test_without_a_list_another_port_of_the_host_is_another_place(tmp_path: Path) -> None:
+    provider = make(tmp_path, token=client_url("one"))
+    other = client_url("two", "wss://hub.example:8443/client/hubs/runs")
+    answer = await provider.repoint({"token": other})
+    assert answer["error"] == "denied"
+    assert "'hub.example:8443' is none of the hosts" in answer["message"]
+    assert "(hub.example:443)" in answer["message"]
+
+
 async def test_a_list_of_hosts_is_the_whole_list(fake: FakeEndpoint, tmp_path: Path) -> None:
     fake.says(grant(1, url=HUB))
     provider = make(tmp_path, endpoint=fake.url, run_token="rt-0", hosts="a.example, b.example")
