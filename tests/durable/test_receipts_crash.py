@@ -12,20 +12,17 @@ from typing import Any
 import anyio
 import pytest
 from callbench import ID, Bench, running
-from dyingdisk import Died, DyingDisk
+from disks import MortalDisk
 
 from sidecar.clock import ManualClock
 from sidecar.context import CallContext
 from sidecar.durable import log, writer
-from sidecar.durable.disk import Disk
 from sidecar.durable.receipts import open_receipts
 from sidecar.durable.writer import LogWriter
 from sidecar.errors import Code, Started
 from sidecar.protocol import calls
 from sidecar.protocol import envelope as wire
-
-# A thread of a process that died has ended by `SystemExit`.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+from sidecar.statefolder import StateUnusable
 
 BOOT, NEXT_BOOT = b"b" * 16, b"c" * 16
 LATER = 1_800_000_010.0  # after the id was made
@@ -42,6 +39,7 @@ class World:
     """What a caller knows and what was done, over all lives of the sidecar."""
 
     def __init__(self) -> None:
+        self.disk: MortalDisk
         self.effects = 0
         self.may_forget = False  # what was written and not synced is gone
         self.accepted = False
@@ -49,12 +47,15 @@ class World:
 
     async def handler(self, ctx: CallContext, arguments: Any) -> dict[str, Any]:
         await ctx.started()
-        self.effects += 1
+        if not self.disk.is_dead:  # what is dead may go on for a moment; the world sees no effect
+            self.effects += 1
         return {"effects": self.effects}
 
     def hear(self, bench: Bench) -> None:
         """As a client would, which sends a call again until it is accepted."""
         for said in bench.said():
+            if self.disk.is_dead:
+                return
             if isinstance(said, wire.Accepted):
                 self.accepted = True
             elif isinstance(said, wire.Result):
@@ -71,24 +72,21 @@ class World:
             self.accepted = False
             bench.call(1)
 
-    async def live(self, folder: Path, disk: Disk, *, boot: bytes = BOOT) -> None:
+    async def live(self, disk: MortalDisk, *, boot: bytes = BOOT) -> None:
         """One life: until the call has its answer, or death."""
-        threads = LogWriter(sync_delay=0.0)
-        try:
+        self.disk = disk
+        async with LogWriter(sync_delay=0.0) as threads:
             clock = ManualClock(wall=LATER)
-            receipts = await open_receipts(folder, threads, clock, boot=boot, disk=disk)
-            await self._call(Bench(receipts, clock=clock), disk)
-            if not has_died(disk):
-                await receipts.aclose()
-        except Died:
-            pass
-        finally:
-            if isinstance(disk, DyingDisk) and disk.has_died:
-                disk.bury(threads)
+            try:
+                receipts = await open_receipts(disk.folder, threads, clock, boot=boot, disk=disk)
+            except StateUnusable:
+                assert disk.is_dead
             else:
-                await threads.aclose()
+                await self._call(Bench(receipts, clock=clock))
+                await receipts.aclose()
+        disk.bury()
 
-    async def _call(self, bench: Bench, disk: Disk) -> None:
+    async def _call(self, bench: Bench) -> None:
         heard = self.result
         self.result = None
         async with running(bench.dispatcher):
@@ -99,7 +97,7 @@ class World:
             else:
                 bench.call(1)
             with anyio.fail_after(10):
-                while self.result is None and not has_died(disk):
+                while self.result is None and not self.disk.is_dead:
                     await anyio.sleep(0.001)
                     self.hear(bench)
         if heard is not None:
@@ -119,27 +117,23 @@ class World:
             assert error.started is Started.UNKNOWN
 
 
-def has_died(disk: Disk) -> bool:
-    return isinstance(disk, DyingDisk) and disk.has_died
-
-
-@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("is_cut", [False, True])
 async def test_it_runs_at_most_once_and_its_caller_hears_the_truth(
-    tmp_path: Path, half: bool, is_cut: bool
+    tmp_path: Path, part: float, is_cut: bool
 ) -> None:
     outcomes: set[str] = set()
     for dies_at in count(1):
         world = World()
-        folder, remains = tmp_path / f"{dies_at}", tmp_path / f"{dies_at}+"
-        disk = DyingDisk(folder, remains, dies_at, half=half)
-        await world.live(folder, disk)
+        folder = tmp_path / f"{dies_at}"
+        disk = MortalDisk(folder, dies_at=dies_at, part=part)
+        await world.live(disk)
         if not disk.has_died:
             break
         if is_cut:
             world.may_forget = True
             disk.cut_power()
-        await world.live(remains, Disk(), boot=NEXT_BOOT if is_cut else BOOT)
+        await world.live(MortalDisk(folder), boot=NEXT_BOOT if is_cut else BOOT)
         world.check()
         outcomes.add("answer" if world.result and world.result.error is None else "unknown")
     assert dies_at > 8
@@ -150,14 +144,14 @@ async def test_dying_again_while_starting_changes_nothing(tmp_path: Path) -> Non
     for first in range(4, 16, 3):
         for second in count(1):
             world = World()
-            names = [tmp_path / f"{first}-{second}{life}" for life in "abc"]
-            disk = DyingDisk(names[0], names[1], first)
-            await world.live(names[0], disk)
-            if not disk.has_died or not names[1].exists():
-                break
-            disk = DyingDisk(names[1], names[2], second)
-            await world.live(names[1], disk)
+            folder = tmp_path / f"{first}-{second}"
+            disk = MortalDisk(folder, dies_at=first)
+            await world.live(disk)
             if not disk.has_died:
                 break
-            await world.live(names[2], Disk())
+            disk = MortalDisk(folder, dies_at=second)
+            await world.live(disk)
+            if not disk.has_died:
+                break
+            await world.live(MortalDisk(folder))
             world.check()

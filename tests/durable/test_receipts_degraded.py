@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from dyingdisk import FailingDisk
+from disks import FullDisk
 from stack import until
 
 from sidecar.clock import SystemClock
@@ -29,7 +29,7 @@ class Life:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = SystemClock()
-        self.disk = FailingDisk()
+        self.disk = FullDisk()
         self.receipts: DiskReceipts
 
     async def begin(self, id: bytes) -> None:
@@ -51,7 +51,7 @@ class Life:
 
 
 @asynccontextmanager
-async def life(folder: Path, *, error: int = 0) -> AsyncIterator[Life]:
+async def life(folder: Path, *, error: int | None = None) -> AsyncIterator[Life]:
     """Closed in order at its end; what a disk does not take then is lost."""
     life = Life(folder)
     life.disk.error = error
@@ -112,7 +112,7 @@ async def test_where_nothing_says_so_nothing_with_effects_is_begun(tmp_path: Pat
         await here.run(here_before)
         await here.begin(caught_by_it)
         await until(lambda: here.receipts._log.written == here.receipts._log.appended)
-        here.disk.fail(is_gone=True)
+        here.disk.error = errno.ENOSPC
         with pytest.raises(CallError, match="might run twice") as caught:
             await here.receipts.started(caught_by_it)
         assert (caught.value.code, caught.value.started) == (Code.NO_SPACE, Started.NO)

@@ -13,14 +13,24 @@ from pathlib import Path
 
 from sidecar.durable.disk import Disk
 
+ROOMY = 1 << 40  # bytes
+
 
 class FullDisk(Disk):
     """Has room for so many bytes of files; is read-only, or broken, when told to be."""
 
-    def __init__(self, room: int = 1 << 40) -> None:
+    def __init__(self, room: int = ROOMY) -> None:
         self.room = room
+        self.room_error = errno.ENOSPC  # what does not fit fails with it
         self.error: int | None = None  # an errno: every change fails with it
         self.sync_error: int | None = None  # the same for syncs alone
+
+    def fail(self, error: int = errno.ENOSPC) -> None:
+        """Nothing fits; what is there, such as the mark, can be overwritten."""
+        self.room, self.room_error = 0, error
+
+    def heal(self) -> None:
+        self.room, self.error, self.sync_error = ROOMY, None, None
 
     def _change(self) -> None:
         if self.error is not None:
@@ -34,7 +44,7 @@ class FullDisk(Disk):
             return super().write(fd, data, offset)
         fits, self.room = len(data) - more + self.room, 0
         super().write(fd, data[:fits], offset)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(self.room_error, os.strerror(self.room_error))
 
     def open(self, path: Path, *, create: bool = False) -> int:
         if create:
@@ -71,7 +81,7 @@ class MortalDisk(Disk):
         self.operations = 0
         self.is_dead = False
         self.is_full = False  # what is there can be overwritten, and nothing can grow
-        self._folder = folder
+        self.folder = folder
         self._dies_at = dies_at
         self._part = part
         self._lock = threading.RLock()
@@ -83,8 +93,13 @@ class MortalDisk(Disk):
                 self._contents[path.stat().st_ino] = path.read_bytes()
             self._remember_names()
 
+    @property
+    def has_died(self) -> bool:
+        """At the operation that was told, not by being buried."""
+        return 0 < self._dies_at <= self.operations
+
     def _remember_names(self) -> None:
-        self._names = {path.name: path.stat().st_ino for path in self._folder.iterdir()}
+        self._names = {path.name: path.stat().st_ino for path in self.folder.iterdir()}
 
     def _do(self, work: Callable[[], object], dying: Callable[[], object]) -> None:
         with self._lock:
@@ -118,6 +133,10 @@ class MortalDisk(Disk):
         part = data[: int(len(data) * self._part)]
         write = super().write
         self._do(lambda: write(fd, data, offset), lambda: write(fd, part, offset))
+
+    def make_folder(self, path: Path) -> None:
+        make = super().make_folder
+        self._whole(lambda: make(path))
 
     def truncate(self, fd: int, size: int) -> None:
         truncate = super().truncate
@@ -157,7 +176,9 @@ class MortalDisk(Disk):
     def cut_power(self, *, luck: float = 0.0) -> None:
         """Leave what was synced. With `luck`, names are as they were last, and of what was not
         synced that part of each file is there too."""
-        now = {path.name: path for path in self._folder.iterdir()}
+        if not self.folder.exists():
+            return
+        now = {path.name: path for path in self.folder.iterdir()}
         present = {name: path.read_bytes() for name, path in now.items()}
         inodes = {name: path.stat().st_ino for name, path in now.items()}
         names = inodes if luck else self._names
@@ -170,7 +191,7 @@ class MortalDisk(Disk):
         for path in now.values():
             path.unlink()
         for name, content in left.items():
-            (self._folder / name).write_bytes(content)
+            (self.folder / name).write_bytes(content)
 
 
 def _between(synced: bytes, written: bytes, luck: float) -> bytes:
