@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from sidecar.context import Bound, Resumer
 from sidecar.protocol.commands import CATALOGUE
-from sidecar.services import about, ending, exec, files, shell
+from sidecar.services import about, ending, events, exec, files, shell
 
 HANDLERS = {
     **about.HANDLERS,
     **ending.HANDLERS,
+    **events.HANDLERS,
     **exec.HANDLERS,
     **files.HANDLERS,
     **shell.HANDLERS,

@@ -43,6 +43,7 @@ class Means:
     processes: Processes
     facts: Callable[[], Mapping[str, Any]]  # what `sidecar.info` answers
     end_run: Callable[[float | None], Awaitable[Mapping[str, Any]]]  # what `run.end` does
+    forget_reader: Callable[[str], None]  # what `events.forget` does
     is_stopping: bool = False  # this process ends, and the run does not
 
 

@@ -95,6 +95,7 @@ def complete(parts: Parts, hands: Hands, receipts: Receipts) -> None:
         processes=Processes(hands, parts.clock, store=parts.programs, emit=parts.emit),
         facts=lambda: facts(parts),
         end_run=partial(tell_to_end, parts, Teller.RUN_END),
+        forget_reader=parts.journal.forget,
     )
     parts.dispatcher = Dispatcher(
         parts.means,

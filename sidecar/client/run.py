@@ -171,6 +171,11 @@ class Run:
         value: dict[str, Any] = await self.call("run.end", {"timeout": timeout})
         return value
 
+    async def forget_reader(self, name: str) -> None:
+        """The durable reader of that name will not come back: nothing is held for it any more,
+        and no end of the run waits for it."""
+        await self.call("events.forget", {"reader": name})
+
     # programs -----------------------------------------------------------------------------
 
     async def exec(

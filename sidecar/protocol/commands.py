@@ -12,6 +12,7 @@ absolute path below the workspace is accepted.
     sidecar.info    read    version, run, form, trust, limits, channel, counts, capabilities
     sidecar.ping    read    {"pong": what came, "time_ms": ...}
     run.end         admin   {"calls", "events", "messages"}: what is waited for
+    events.forget   admin   {}
     exec.run        exec    {"status" | "signal", "stdout", "stderr", ...}; streams 0 1 2
     exec.start      exec    {"exec": id, "pid"}
     exec.attach     read    as exec.run, or {"state": "running", ...}; streams 0 1 2
@@ -44,6 +45,7 @@ from sidecar.errors import Invalid, ProtocolError
 from sidecar.protocol.effects import REPEATABLE, Effect
 from sidecar.protocol.envelope import loads
 from sidecar.protocol.limits import ANSWER_BYTES
+from sidecar.protocol.names import ID_PATTERN
 
 Path = Annotated[str | bytes, Field(max_length=8192)]
 Text = Annotated[str, Field(max_length=1024 * 1024)]
@@ -69,6 +71,13 @@ class RunEnd(Arguments):
     sidecar ends when that is done, and is not started again for this run."""
 
     timeout: Annotated[float, Field(ge=0, le=86400)] | None = None
+
+
+class EventsForget(Arguments):
+    """The durable reader of that name will not come back: it holds no events any more, and an end
+    of the run does not wait for it. Harmless if there is none."""
+
+    reader: Annotated[str, Field(pattern=ID_PATTERN)]
 
 
 class Ping(Arguments):
@@ -322,6 +331,7 @@ CATALOGUE: dict[str, Command] = {
         Command("sidecar.info", Nothing, Effect.READ),
         Command("sidecar.ping", Ping, Effect.READ),
         Command("run.end", RunEnd, Effect.ADMIN),
+        Command("events.forget", EventsForget, Effect.ADMIN),
         Command("exec.run", ExecRun, Effect.EXEC, sends=(1, 2), receives=(0,)),
         Command("exec.start", ExecStart, Effect.EXEC),
         Command("exec.attach", ExecAttach, Effect.READ, sends=(1, 2), receives=(0,)),

@@ -11,6 +11,7 @@ from stack import open_stack, until
 
 from sidecar.client import CallError, Code, Cursor, Event, Gap
 from sidecar.client.events import ACK_EVERY
+from sidecar.protocol.limits import READERS
 
 OTHER_SERIES = b"o" * 16
 
@@ -72,6 +73,27 @@ async def test_a_durable_reader_acks_what_it_has_processed_and_comes_back(tmp_pa
             with anyio.move_on_after(0.3):  # quiet: what was processed is acked soon
                 await events.receive()
             assert stack.sidecar.journal.acked == ACK_EVERY + 1
+
+
+async def test_durable_readers_that_are_gone_are_forgotten_and_leave_their_places(
+    tmp_path: Path,
+) -> None:
+    async with open_stack(tmp_path) as stack:
+        run = await stack.attach()
+        for number in range(READERS):
+            async with run.events(reader=f"gone-{number}") as events:
+                await events.attached.wait()
+            await until(lambda: stack.sidecar.exchange.readers == 0)
+        with pytest.raises(CallError, match="durable readers"):
+            async with run.events(reader="platform") as events:
+                await events.receive()
+        for number in range(READERS):
+            await run.forget_reader(f"gone-{number}")
+        assert stack.sidecar.journal.acked is None
+        async with run.events(reader="platform") as events:
+            assert await events.receive()
+        with pytest.raises(CallError, match="reader"):
+            await run.forget_reader("No Name")
 
 
 async def test_an_ack_that_was_lost_with_the_attachment_is_said_again(tmp_path: Path) -> None:
