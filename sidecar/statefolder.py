@@ -15,6 +15,7 @@ from sidecar.runtimefolder import SOCKET_PATH_BYTES, make_private, runtime_folde
 LOCK_WAIT = 30.0  # seconds that a second core waits for the first to end
 LOCK_STEP = 0.25  # seconds between tries
 LONGEST_NAME = "/agent.sock"  # of the sockets that will lie in it
+FOLDERS = ("journal", "receipts", "spools")  # in it; what is in them comes and goes with them
 
 
 class StateUnusable(Exception):
@@ -50,10 +51,13 @@ def _prepare(path: Path) -> int:
         if path.parent == runtime_folder():
             make_private(path.parent)
         make_private(path, follow=True)
-        return os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        for name in FOLDERS:  # never through a link: files are removed there that nobody knows
+            make_private(path / name)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(path / "lock", flags, 0o600)
     except OSError as error:
         raise StateUnusable(
-            f"{path}: {error.strerror}; set SIDECAR_STATE to a folder of ours"
+            f"{error.filename or path}: {error.strerror}; set SIDECAR_STATE to a folder of ours"
         ) from error
 
 

@@ -27,6 +27,18 @@ async def test_one_that_others_may_read_is_made_private(tmp_path: Path) -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("name", ["journal", "receipts", "spools"])
+async def test_no_folder_in_it_is_a_link_to_elsewhere(tmp_path: Path, name: str) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "passwd").write_text("root")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(StateUnusable, match=f"{name}: Not a directory"):
+        async with state_folder(tmp_path / "state"):
+            pass
+    assert (tmp_path / "precious" / "passwd").read_text() == "root"
+
+
 async def test_a_second_one_waits_and_gives_up(tmp_path: Path) -> None:
     async with state_folder(tmp_path / "state"):
         with pytest.raises(StateLocked, match="in use by another sidecar"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from sidecar.spoolfile import SpoolFile
 
 log = logging.getLogger(__name__)
 
+SPOOL_NAME = re.compile(r"[0-9a-f]{32}\.[12]")
 EARLIER = 1  # in place of a number of another series: no program's event has it in any
 
 
@@ -186,8 +188,8 @@ def _reopen(path: Path) -> SpoolFile:
 
 
 def _sweep(folder: Path, known: set[str]) -> None:
-    """Remove the spools of no program."""
+    """Remove the spools of no program, and nothing that is not named like a spool."""
     for entry in os.scandir(folder):
-        if entry.name not in known:
+        if SPOOL_NAME.fullmatch(entry.name) and entry.name not in known:
             with suppress(OSError):
                 os.unlink(entry.path)

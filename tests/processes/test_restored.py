@@ -183,7 +183,7 @@ async def test_what_was_forgotten_and_strange_files_are_gone(hands: Reach, tmp_p
         await first.table._forget(process)
         spools = tmp_path / "spools"
         assert sorted(os.listdir(spools)) == [f"{kept.id.hex()}.1"]
-        (spools / "stranger").touch()
+        (spools / f"{'ab' * 16}.1").touch()
     async with core(hands, tmp_path) as second:
         assert [one.id for one in second.table.all()] == [kept.id]
         assert sorted(os.listdir(spools)) == [f"{kept.id.hex()}.1"]
@@ -201,3 +201,12 @@ async def test_a_program_that_could_not_be_started_leaves_nothing(
             await first.table.start(missing, id=first.new_id(), owner=None)
     async with core(hands, tmp_path) as second:
         assert second.table.all() == []
+
+
+def test_only_what_is_named_like_a_spool_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "spools").mkdir()
+    for name in (f"{'0' * 32}.1", "passwd", f"{'0' * 32}.3", f"{'0' * 31}.1", "a.1"):
+        (tmp_path / "spools" / name).touch()
+    ProgramStore.open(tmp_path).close()
+    left = sorted(os.listdir(tmp_path / "spools"))
+    assert left == sorted(["passwd", f"{'0' * 32}.3", f"{'0' * 31}.1", "a.1"])
