@@ -4,7 +4,7 @@
     ...
     await receipts.aclose()                  # before the writer is closed
 
-The index is in memory (16,384 receipts, some 10 MB); answers are read from the log when they are
+The index is in memory (16,384 receipts, some 8 MB); answers are read from the log when they are
 asked for. Records are appended at once and written in rounds with everybody else's: a call that
 begins and starts in one turn of the event loop waits for one round, and for one more at its end.
 
@@ -203,7 +203,7 @@ class DiskReceipts:
         for call_id in lacking:
             receipt = self._protocol.get(call_id)
             if receipt is not None:
-                kept = self._held.get(call_id) or self._index.places.get(call_id)
+                kept = self._held.get(call_id) or self._index.place(call_id)
                 if receipt.answer is None or (isinstance(kept, Place) and not self._has(kept)):
                     kept = None
                 self._append_whole(receipt, kept)
@@ -216,7 +216,7 @@ class DiskReceipts:
 
     async def _answer(self, call_id: bytes) -> bytes | None:
         held = self._held.get(call_id)
-        place = self._index.places.get(call_id)
+        place = self._index.place(call_id)
         if held is not None or place is None:
             return held
         payload = await self._log.read(LogPlace(0, *place))
@@ -247,14 +247,13 @@ class DiskReceipts:
 
     async def _clear(self, ordinal: int) -> None:
         self._index.forget_stale()
-        homes = self._index.homes
-        for call_id in [call_id for call_id, home in homes.items() if home <= ordinal]:
-            place = self._index.places.get(call_id)
+        for call_id in self._index.homed(ordinal + 1):
+            place = self._index.place(call_id)
             answer: bytes | Place | None = place
             if place is not None and place.segment <= ordinal:
                 answer = await self._answer(call_id)
             receipt = self._protocol.get(call_id)
-            if receipt is not None and homes[call_id] <= ordinal:
+            if receipt is not None and self._index.home(call_id) <= ordinal:
                 self._append_whole(receipt, answer if receipt.answer is not None else None)
         self._going.append((self._log.appended, ordinal))
 
@@ -282,7 +281,7 @@ class DiskReceipts:
         self._life = Life(self._boot, now, wall, self.is_whole)
         self._protocol.begin_life(now_wall=wall, is_whole=self.is_whole)
         alive = {segment.ordinal for segment in recovered.segments}
-        self._lacking = {id for id, home in self._index.homes.items() if home not in alive}
+        self._lacking = set(self._index.homeless(alive))
         last = self._index.life
         if last is not None and last.boot != self._boot:
             self._translate_deadlines(now, wall)

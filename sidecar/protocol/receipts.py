@@ -24,7 +24,8 @@ A receipt remembers one call by its id. Its state only moves forward:
 Why the oldest *id* and not the one that ended first: ids are made by the callers' clocks. One
 caller whose clock is ahead must not lift the mark over everybody else's ids, so its receipts
 go last. For the same reason a receipt's time runs from its end or the time in its id,
-whichever is later.
+whichever is later; and one whose time has come may stay until those with older ids may go, which
+is at most as much longer as a call takes.
 
 Times are seconds on the calendar, because they are compared with the time in the ids.
 """
@@ -32,7 +33,6 @@ Times are seconds on the calendar, because they are compared with the time in th
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -159,8 +159,7 @@ class ReceiptsProtocol:
         self._max_answers_bytes = max_answers_bytes
         self._receipts: dict[bytes, Receipt] = {}
         self._by_id: list[bytes] = []  # a heap of what may be evicted; ids sort by their time
-        self._by_age: list[tuple[float, bytes]] = []  # a heap of the same: expires at, id
-        self._answers: OrderedDict[bytes, int] = OrderedDict()  # sizes; the oldest answer first
+        self._answers: dict[bytes, int] = {}  # sizes; the oldest answer first
         self._answers_bytes = 0
 
     @property
@@ -303,23 +302,20 @@ class ReceiptsProtocol:
         """It is not open (any more), so it may be forgotten."""
         self._put(receipt)
         heapq.heappush(self._by_id, receipt.call_id)
-        heapq.heappush(self._by_age, (self._expires(receipt), receipt.call_id))
 
     def _expires(self, receipt: Receipt) -> float:
         return max(receipt.settled, uuid7_millis(receipt.call_id) / 1000) + self._max_age
 
     def _forget_aged(self, now_wall: float) -> None:
-        while self._by_age and self._by_age[0][0] <= now_wall:
-            receipt = self._receipts.get(heapq.heappop(self._by_age)[1])
-            if receipt is not None and self._expires(receipt) <= now_wall:
-                self._forget(receipt.call_id)
-        # Each heap still names what went through the other, or was begun after all; it must
-        # not grow by that.
-        if max(len(self._by_age), len(self._by_id)) > 2 * len(self._receipts) + 16:
+        while self._by_id:
+            receipt = self._receipts.get(self._by_id[0])
+            if receipt is not None and not receipt.is_open and self._expires(receipt) > now_wall:
+                break
+            self._forget(heapq.heappop(self._by_id))
+        # It names some twice, and some that were begun after all; it must not grow by that.
+        if len(self._by_id) > 2 * len(self._receipts) + 16:
             settled = [receipt for receipt in self._receipts.values() if not receipt.is_open]
-            self._by_age = [(self._expires(receipt), receipt.call_id) for receipt in settled]
             self._by_id = [receipt.call_id for receipt in settled]
-            heapq.heapify(self._by_age)
             heapq.heapify(self._by_id)
 
     def _make_room(self) -> None:
@@ -341,10 +337,21 @@ class ReceiptsProtocol:
     def _keep_answer(self, call_id: bytes, size: int) -> None:
         self._answers[call_id] = size
         self._answers_bytes += size
-        while self._answers_bytes > self._max_answers_bytes:
-            oldest = next(iter(self._answers))
-            self._drop_answer(oldest)
-            self._receipts[oldest] = replace(self._receipts[oldest], answer=None)
+        if self._answers_bytes > self._max_answers_bytes:
+            for oldest in self._oldest_answers(self._answers_bytes - self._max_answers_bytes):
+                self._drop_answer(oldest)
+                self._receipts[oldest] = replace(self._receipts[oldest], answer=None)
+
+    def _oldest_answers(self, size: int) -> list[bytes]:
+        """So many that they have `size` bytes together. In one walk: each look for the first key
+        of a dict passes over all that were taken from its beginning."""
+        found: list[bytes] = []
+        for call_id, its_size in self._answers.items():
+            if size <= 0:
+                break
+            found.append(call_id)
+            size -= its_size
+        return found
 
     def _drop_answer(self, call_id: bytes) -> None:
         self._answers_bytes -= self._answers.pop(call_id, 0)

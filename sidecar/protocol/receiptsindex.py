@@ -21,7 +21,14 @@ from sidecar.protocol.segments import FRAME_BYTES, Frame
 _STALE = 1024  # places of forgotten receipts that may be left
 _PUT_BY = 4096  # records put by; then they are decoded after all, so that they do not pile up
 
+_SEGMENT, _OFFSET, _PART = 64, 32, 0xFFFF_FFFF
+
 _WRONG = (ProtocolError, Invalid, KeyError, TypeError, ValueError)
+
+
+def _pack(place: Place) -> int:
+    """One number, a third of the memory; no size: only the segment means something."""
+    return place.segment << _SEGMENT | place.offset << _OFFSET | place.size
 
 
 class ReceiptsIndex:
@@ -31,8 +38,7 @@ class ReceiptsIndex:
         self.receipts = receipts
         self.life: Life | None = None  # the latest
         self.is_whole = True  # nothing was met that cannot be understood
-        self.homes: dict[bytes, int] = {}  # the oldest segment that a receipt needs
-        self.places: dict[bytes, Place] = {}  # of the answers
+        self._lies: dict[bytes, int] = {}  # see `_pack`
         self._begun: dict[bytes, list[tuple[int, Frame]]] = {}  # accepted, and what followed
         self._put_by = 0  # records in there, also of calls that ended since
         self._accepted: Frame | None = None  # the latest; the low water is the highest in it
@@ -79,20 +85,32 @@ class ReceiptsIndex:
 
     def settle(self, call_id: bytes, segment: int, answer: Place | None) -> None:
         """No record of this call before `segment` is needed any more."""
-        if answer is None:
-            self.homes[call_id] = segment
-            self.places.pop(call_id, None)
-        else:
-            self.homes[call_id] = min(segment, answer.segment)
-            self.places[call_id] = answer
-        if len(self.homes) > 2 * len(self.receipts) + _STALE:
+        self._lies[call_id] = _pack(answer or Place(segment, 0, 0))
+        if len(self._lies) > len(self.receipts) * 5 // 4 + _STALE:
             self.forget_stale()
 
     def forget_stale(self) -> None:
         """Of receipts that are forgotten, their places are too."""
-        for call_id in [id for id in self.homes if self.receipts.get(id) is None]:
-            del self.homes[call_id]
-            self.places.pop(call_id, None)
+        for call_id in [id for id in self._lies if self.receipts.get(id) is None]:
+            del self._lies[call_id]
+
+    def home(self, call_id: bytes) -> int:
+        """The oldest segment that this receipt needs: that of its answer, if it has one."""
+        return self._lies[call_id] >> _SEGMENT
+
+    def homed(self, before: int) -> list[bytes]:
+        """The calls whose homes are older than the segment `before`."""
+        return [id for id, lies in self._lies.items() if lies >> _SEGMENT < before]
+
+    def homeless(self, alive: set[int]) -> list[bytes]:
+        """The calls whose homes are not among these segments."""
+        return [id for id, lies in self._lies.items() if lies >> _SEGMENT not in alive]
+
+    def place(self, call_id: bytes) -> Place | None:
+        """Where its answer lies."""
+        lies = self._lies.get(call_id, 0)
+        place = Place(lies >> _SEGMENT, lies >> _OFFSET & _PART, lies & _PART)
+        return place if place.size else None
 
     # records ------------------------------------------------------------------------------
 

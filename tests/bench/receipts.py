@@ -22,7 +22,7 @@ from tests.bench.measure import MIB, Scale, interleave, ratio
 from tests.bench.receiptschild import ANSWER
 from tests.bench.report import Row, at_most
 
-MEMORY = 24  # MiB, at the peak of a start
+MEMORY = 16  # MiB, at the peak of a start
 
 Found = dict[bytes, tuple[bytes, int, float, int]]
 

@@ -174,6 +174,26 @@ def test_an_ended_call_is_remembered_for_a_day_after_its_end() -> None:
     assert after == Expired(int(NOW * 1000) + 1)
 
 
+def test_a_long_call_may_hold_back_what_ended_meanwhile() -> None:
+    """Receipts are forgotten in the order of their ids, so that one order of them is enough."""
+    receipts = ReceiptsProtocol()
+    receipts.begin(call_id(1), b"digest", now_wall=NOW)
+    ended(receipts, 2)
+    receipts.end(call_id(1), b"answer", now_wall=NOW + 600)
+    late = receipts.begin(call_id(2), b"digest", now_wall=NOW + DAY + 599)
+    assert late == Repeat(State.ENDED, b"answer")
+    gone = receipts.begin(call_id(2), b"digest", now_wall=NOW + DAY + 600)
+    assert gone == Expired(int(NOW * 1000) + 2)
+
+
+def test_an_open_call_holds_back_nothing() -> None:
+    receipts = ReceiptsProtocol()
+    receipts.begin(call_id(1), b"digest", now_wall=NOW)
+    ended(receipts, 2)
+    gone = receipts.begin(call_id(2), b"digest", now_wall=NOW + DAY + 1)
+    assert gone == Expired(int(NOW * 1000) + 2)
+
+
 def test_the_mark_does_not_sink_when_an_older_id_is_forgotten_later() -> None:
     receipts = ReceiptsProtocol()
     for number, end in [(2, NOW), (1, NOW + 10)]:
@@ -203,6 +223,16 @@ def test_answers_together_are_bounded_and_the_oldest_goes_first() -> None:
     assert receipts.begin(call_id(3), b"digest", now_wall=NOW) == Repeat(State.ENDED, b"answer")
 
 
+def test_a_large_answer_takes_the_place_of_many() -> None:
+    receipts = ReceiptsProtocol(max_answers_bytes=40)
+    ended(receipts, *range(1, 7))
+    receipts.begin(call_id(7), b"digest", now_wall=NOW)
+    receipts.end(call_id(7), bytes(30), now_wall=NOW)
+    assert receipts.answers_bytes == 36
+    kept = [number for number in range(1, 8) if receipts.get(call_id(number)).answer]  # type: ignore[union-attr]
+    assert kept == [6, 7]
+
+
 def test_forgotten_answers_make_room_for_others() -> None:
     receipts = ReceiptsProtocol(max_receipts=2, max_answers_bytes=13)
     ended(receipts, 1, 2, 3, 4)
@@ -214,7 +244,7 @@ def test_what_orders_the_receipts_does_not_grow_with_the_calls() -> None:
     receipts = ReceiptsProtocol(max_receipts=4)
     ended(receipts, *range(1000))
     assert len(receipts) == 4
-    assert len(receipts._by_id) + len(receipts._by_age) < 100
+    assert len(receipts._by_id) < 50
 
 
 def test_one_that_an_earlier_life_never_began_runs_once_when_it_comes_again() -> None:

@@ -51,12 +51,12 @@ def test_a_call_is_read_as_it_went_on(reading: Reading) -> None:
     reading.read(Kind.STARTED, receiptlog.encode_started(ID, b"note"))
     reading.read(Kind.STARTED, receiptlog.encode_started(ID, None))
     assert reading.receipt() == Receipt(ID, DIGEST, State.STARTED, None, TERMS, b"note")
-    assert reading.index.homes == {ID: 1}
+    assert reading.index.home(ID) == 1
     reading.read(Kind.ENDED, receiptlog.encode_ended(ENDED, b"answer"))
     assert reading.receipts.get(ID) == ENDED
     assert reading.receipts.answers_bytes == 6
-    assert reading.index.homes == {ID: 4}
-    assert reading.index.places == {ID: Place(4, 68, 85)}
+    assert reading.index.home(ID) == 4
+    assert reading.index.place(ID) == Place(4, 68, 85)
 
 
 def test_a_start_without_its_begin_says_nothing(reading: Reading) -> None:
@@ -76,13 +76,13 @@ def test_a_whole_receipt_is_read_as_it_is(state: State, reading: Reading) -> Non
 def test_the_answer_of_a_whole_receipt_may_lie_elsewhere(reading: Reading) -> None:
     reading.segment = 8
     reading.read(Kind.WHOLE, receiptlog.encode_whole(ENDED, Place(3, 4, 50)))
-    assert reading.index.places == {ID: Place(3, 4, 50)}
-    assert reading.index.homes == {ID: 3}
+    assert reading.index.place(ID) == Place(3, 4, 50)
+    assert reading.index.home(ID) == 3
     reading.read(Kind.WHOLE, receiptlog.encode_whole(ENDED, b"answer"))
-    assert reading.index.places == {ID: Place(10, 68, 93)}
+    assert reading.index.place(ID) == Place(10, 68, 93)
     reading.read(Kind.WHOLE, receiptlog.encode_whole(ENDED, None))
-    assert reading.index.places == {}
-    assert reading.index.homes == {ID: 11}
+    assert reading.index.place(ID) is None
+    assert reading.index.home(ID) == 11
 
 
 def test_of_a_call_that_ended_nothing_else_is_decoded(reading: Reading) -> None:
@@ -93,7 +93,7 @@ def test_of_a_call_that_ended_nothing_else_is_decoded(reading: Reading) -> None:
     assert reading.receipt() == replace(ENDED, answer=None)
     assert reading.receipts.low_water == 7
     assert reading.index.is_whole
-    assert reading.index.homes == {ID: 3}
+    assert reading.index.home(ID) == 3
 
 
 def test_a_fence_or_a_whole_receipt_replaces_what_was_begun(reading: Reading) -> None:
@@ -111,7 +111,7 @@ def test_a_start_is_read_where_its_begin_was_read_before(reading: Reading) -> No
     assert reading.receipt() == ACCEPTED
     reading.read(Kind.STARTED, receiptlog.encode_started(ID, b"note"))
     assert reading.receipt() == Receipt(ID, DIGEST, State.STARTED, None, TERMS, b"note")
-    assert reading.index.homes == {ID: 1}
+    assert reading.index.home(ID) == 1
 
 
 def test_what_is_put_by_does_not_pile_up(reading: Reading) -> None:
@@ -168,5 +168,4 @@ def test_places_of_forgotten_receipts_do_not_pile_up() -> None:
         id = uuid7(millis=number, random=bytes(10))
         ended = Receipt(id, DIGEST, State.ENDED, KEPT, settled=NOW)
         reading.read(Kind.ENDED, receiptlog.encode_ended(ended, b"answer"))
-    assert len(reading.index.homes) < 1100
-    assert len(reading.index.places) < 1100
+    assert len(reading.index.homed(3001)) < 1100
