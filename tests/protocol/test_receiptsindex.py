@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.protocol import receiptlog
 from sidecar.protocol.envelope import dumps
@@ -169,3 +171,50 @@ def test_places_of_forgotten_receipts_do_not_pile_up() -> None:
         ended = Receipt(id, DIGEST, State.ENDED, KEPT, settled=NOW)
         reading.read(Kind.ENDED, receiptlog.encode_ended(ended, b"answer"))
     assert len(reading.index.homed(3001)) < 1100
+
+
+IDS = [uuid7(millis=1_800_000_000_000 + number, random=bytes(10)) for number in range(3)]
+
+
+def record_of(kind: Kind, number: int, detail: int) -> bytes:
+    """Each `detail` says something else where the kind has room for it."""
+    receipt = Receipt(IDS[number], DIGEST, State.ACCEPTED, terms=Terms("exec.run", NOW + detail))
+    ended = Receipt(IDS[number], DIGEST, State.ENDED, KEPT, settled=NOW + detail)
+    match kind:
+        case Kind.ACCEPTED:
+            return receiptlog.encode_accepted(receipt, detail)
+        case Kind.STARTED:
+            return receiptlog.encode_started(IDS[number], bytes(detail) or None)
+        case Kind.ENDED:
+            return receiptlog.encode_ended(ended, bytes(detail) or None)
+        case Kind.FENCED:
+            return receiptlog.encode_fenced(ended, detail)
+        case Kind.LOW_WATER:
+            return receiptlog.encode_low_water(detail)
+        case Kind.LIFE:
+            return receiptlog.encode_life(Life(b"b" * 16, 5.0, NOW, detail > 0))
+        case Kind.WHOLE:
+            return receiptlog.encode_whole(receipt if detail else ended, None)
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(Kind)), st.integers(0, 2), st.integers(0, 3))))
+def test_what_is_put_by_says_in_the_end_what_it_said_at_once(
+    records: list[tuple[Kind, int, int]],
+) -> None:
+    later, at_once = Reading(), Reading()
+    for place, (kind, number, detail) in enumerate(records):
+        if kind in (Kind.ACCEPTED, Kind.FENCED, Kind.LOW_WATER):
+            detail = place  # as in a log: the low water never sinks
+        for reading in (later, at_once):
+            reading.read(kind, record_of(kind, number, detail))
+        at_once.index.settle_begun()
+    later.index.settle_begun()
+    assert later.receipts.low_water == at_once.receipts.low_water
+    assert later.index.is_whole and at_once.index.is_whole
+    assert later.receipts.answers_bytes == at_once.receipts.answers_bytes
+    assert later.receipts.open_count == at_once.receipts.open_count
+    for id in IDS:
+        assert later.receipts.get(id) == at_once.receipts.get(id)
+        assert later.index.place(id) == at_once.index.place(id)
+        if later.receipts.get(id) is not None:
+            assert later.index.home(id) == at_once.index.home(id)
