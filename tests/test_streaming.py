@@ -401,6 +401,30 @@ async def test_a_lost_answer_to_the_end_is_given_again() -> None:
         assert await received(pair) == content(100)
 
 
+async def test_an_end_that_vanished_is_said_again_after_a_second() -> None:
+    async with joined(BytesSource(content(100))) as pair:
+        pair.fate = lambda message: -isinstance(wire.decode(message.data)[-1], wire.End) or 1
+        await settled()
+        assert not pair.sender.is_finished
+        pair.fate = lambda _: 1
+        pair.a_second_passes()
+        assert await received(pair) == content(100)
+        await pair.sender.finished()
+
+
+@pytest.mark.parametrize("size", [1000, 1500, 100])  # all credit is used up; more waits; the end
+async def test_bytes_that_vanished_are_asked_for(size: int) -> None:
+    async with joined(BytesSource(content(size)), window=1000) as pair:
+        pair.fate = lambda _: -1  # the hub took them, and nobody ever told of the loss
+        await settled()
+        pair.fate = lambda _: 1
+        for _ in range(3):
+            await settled()
+            pair.a_second_passes()
+        assert await received(pair) == content(size)
+        await pair.sender.finished()
+
+
 # coming back ----------------------------------------------------------------------------------
 
 

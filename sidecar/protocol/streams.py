@@ -6,7 +6,8 @@ twice, late or never, and the next one repairs it.
 * Data below what was received is trimmed; data above it is dropped and answered, once per
   hole, by the offset expected (`rewind`).
 * Credit only grows; an older grant is ignored. A sender that has bytes and no credit says
-  `blocked` after a second, and once a second from there, which restates a lost grant.
+  `blocked` after a second, and once a second from there, which restates a lost grant, and asks
+  for what was lost if the receiver had no more the second before.
 * `end` carries the final offset and the SHA-256 of what was sent from `start` on; `skip`
   names bytes that are gone at the source, and the digest begins anew behind them; `reset`
   breaks the stream off.
@@ -177,6 +178,7 @@ class ReceiveStream:
         self._final: End | None = None
         self._granted = self.limit
         self._hole: tuple[int, float] | None = None  # how often asked for `received`, when
+        self._stuck_at: int | None = None  # what we had when the sender said `blocked` behind it
         self._answers: list[Envelope] = []
 
     def receive_data(self, offset: int, data: bytes, *, now: float) -> bytes:
@@ -251,6 +253,15 @@ class ReceiveStream:
         self._granted = max(self._granted, self.limit)
         done = self.ended is not None
         self._answers.append(Credit(self.id, self.n, self.received, self._granted, ended=done))
+
+    def receive_blocked(self, blocked: Blocked, *, now: float) -> None:
+        """The sender waits for credit at an offset. If we have less than that, and had so the
+        last time, what is between did not arrive and nothing behind it will tell."""
+        self.restate()
+        if blocked.offset > self.received:
+            if self._stuck_at == self.received:
+                self._missing(now)
+            self._stuck_at = self.received
 
     def resume(self) -> list[int]:
         """What `ask` says of this stream: received, digest begun at, limit."""

@@ -62,7 +62,7 @@ class Receiver:
             case wire.End():
                 self.stream.receive_end(envelope, now=now)
             case wire.Blocked():
-                self.stream.restate()
+                self.stream.receive_blocked(envelope, now=now)
             case wire.Reset() if self.stream.ended is None:
                 self.error = error_of(envelope)
 

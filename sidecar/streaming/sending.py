@@ -29,6 +29,8 @@ from sidecar.protocol.streams import BLOCKED_AFTER, Piece, SendStream, error_of,
 
 log = logging.getLogger(__name__)
 
+END_AGAIN = 1.0  # seconds until an end that nobody took is said again; doubles
+END_AGAIN_MOST = 30.0
 EMPTY = hashlib.sha256().digest()  # of a stream without bytes
 
 
@@ -81,6 +83,8 @@ class Sender:
         self._lane: Lane | None = None
         self._epoch = 0
         self._end_sent = False
+        self._end_pause = END_AGAIN
+        self._end_due = math.inf  # nobody said that they have all: then it is said again
         self._end_acked = False
         self._reading: anyio.CancelScope | None = None
         self._digest = Digest()
@@ -167,7 +171,8 @@ class Sender:
             timeout = math.inf
             if self._lane is not None and self._lane.has_room:
                 if self._at_end():
-                    if not self._end_sent:
+                    timeout = self._end_due - self._clock.now()
+                    if not self._end_sent or timeout <= 0:
                         return True
                 elif self.stream.allowance:
                     return True
@@ -253,6 +258,8 @@ class Sender:
         if epoch != self._epoch or self._lane is None:
             return
         at = self.stream.next
+        self._end_pause = min(self._end_pause * 2, END_AGAIN_MOST) if self._end_sent else END_AGAIN
+        self._end_due = self._clock.now() + self._end_pause
         self.final, self.sha256, self._end_sent = at, sha256, True
         end = wire.encode(self.stream.end(sha256))
         self._lane.offer(Item(end, lost=partial(self._lost, at)))

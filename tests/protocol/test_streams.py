@@ -541,3 +541,20 @@ class Pair(RuleBasedStateMachine):
 
 TestPair = Pair.TestCase
 TestPair.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+def test_a_sender_that_stays_blocked_behind_bytes_we_lack_is_asked_for_them() -> None:
+    stream = ReceiveStream(ID, 1, window=100)
+    stream.receive_data(0, b"a" * 10, now=0.0)
+    stream.receive_blocked(Blocked(ID, 1, 100), now=1.0)
+    assert stream.answers() == [Credit(ID, 1, 10, 100)]  # they may be on their way
+    stream.receive_blocked(Blocked(ID, 1, 100), now=2.0)
+    assert stream.answers() == [Credit(ID, 1, 10, 100), Rewind(ID, 1, 10)]
+
+
+def test_one_that_is_blocked_while_bytes_come_is_not() -> None:
+    stream = ReceiveStream(ID, 1, window=100)
+    for received in (10, 20, 30):
+        stream.receive_data(received - 10, b"a" * 10, now=received)
+        stream.receive_blocked(Blocked(ID, 1, 100), now=received)
+    assert not [answer for answer in stream.answers() if isinstance(answer, Rewind)]
