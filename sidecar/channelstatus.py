@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sidecar.protocol.channel import ChannelProtocol
+from sidecar.protocol.record import Record, record
 from sidecar.tokens import Token
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelStatus:
+@record
+class ChannelStatus(Record):
     """What an operator wants to know. Times: `connected_since` is on the channel's clock,
     `token_expires_at` in seconds since the epoch, `round_trip` in seconds."""
 

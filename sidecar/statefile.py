@@ -24,7 +24,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +35,7 @@ import anyio.to_thread
 
 from sidecar.clock import Clock
 from sidecar.ending import Teller
+from sidecar.protocol.record import Record, record
 from sidecar.statefolder import StateUnusable
 
 log = logging.getLogger(__name__)
@@ -65,8 +66,8 @@ NEXT: dict[State, set[State]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noted:
+@record
+class Noted(Record):
     """What stands in the file. The fields are explained at the head of the module."""
 
     run: str

@@ -91,7 +91,7 @@ class Link:
         return None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False, eq=False)
 class Counters:
     """Since the start. Messages are WebSocket messages; bytes are theirs, without framing."""
 

@@ -42,8 +42,10 @@ class Room(IntEnum):
     ANY = 2
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False, eq=False)
 class _Entry:
+    """A publish on its way."""
+
     message: bytes | str  # as encoded, so that what is sent again is the same
     settled: Callable[[Outcome], None]
     total: int  # bytes on this link up to and with this message

@@ -10,7 +10,7 @@ def _ignore(*arguments: object) -> None:
     """Nobody wants to know."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False, eq=False)
 class TokenHooks:
     """Called in the event loop, when it happens and once for each time: quick, never raising."""
 

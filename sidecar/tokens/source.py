@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
 
 from sidecar.clock import Clock
 from sidecar.errors import ChannelError, SidecarError
+from sidecar.protocol.record import Record, record
 from sidecar.tokens.forms import Token, oddities
 from sidecar.tokens.hooks import TokenHooks
 from sidecar.tokens.provider import Listener, TokenProvider
@@ -16,8 +16,8 @@ from sidecar.tokens.provider import Listener, TokenProvider
 OK, REFUSED, SUPERSEDED, ENDED, WAITING = "ok", "refused", "superseded", "run_ended", "waiting"
 
 
-@dataclass(frozen=True, slots=True)
-class TokenStatus:
+@record
+class TokenStatus(Record):
     """For `sidecar health`. `failure` is the last one that still holds, with `way_out` beside it.
 
     `expires_in` is in seconds, below 0 when it has lapsed; None if there is no token, or it does
