@@ -32,6 +32,7 @@ from sidecar.policy import Policy
 from sidecar.processes.store import ProgramStore
 from sidecar.processes.table import Processes
 from sidecar.receipts import Receipts
+from sidecar.settings import LONGEST_DRAIN
 from sidecar.statefile import State
 
 Opened = tuple[Hands, Callable[[], Coroutine[Any, Any, None]] | None]
@@ -147,4 +148,6 @@ async def _answer_locally(parts: Parts) -> None:
 def _timeout(request: Mapping[str, Any]) -> float | None:
     """Of a request to drain: seconds; None, or what makes no sense: as it is set."""
     found = request.get("timeout")
-    return float(found) if isinstance(found, int | float) and found >= 0 else None
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return float(found) if 0 <= found <= LONGEST_DRAIN else None

@@ -211,6 +211,17 @@ async def test_a_hub_that_has_gone_is_no_channel_either(tmp_path: Path) -> None:
         assert note_in(state)["exit_status"] == 69
 
 
+@pytest.mark.parametrize("timeout", [10**400, 1e300, -1, True, "long"])
+async def test_a_time_that_makes_no_sense_is_as_it_is_set(tmp_path: Path, timeout: Any) -> None:
+    async with open_stack(tmp_path, sidecars=0) as stack:
+        state = tmp_path / "state-0"
+        child = stack.start_sidecar_process(drain=0.5)
+        await until(lambda: is_listening(state / "admin.sock"))
+        answer = await ask(state / "admin.sock", {"op": "drain", "timeout": timeout})
+        assert answer["time_left"] <= 0.5
+        assert await status_of(child) == 0
+
+
 async def test_only_the_operator_may_drain(tmp_path: Path) -> None:
     async with open_stack(tmp_path, sidecars=0) as stack:
         state = tmp_path / "state-0"
