@@ -74,11 +74,19 @@ def recover(
             " or set SIDECAR_STATE to another folder"
         ) from None
     except OSError as error:
-        if error.errno in _FULL:  # on the first start; see `Log` for what becomes of it
+        if error.errno in _FULL and _is_new(folder, disk):  # see `Log` for what becomes of it
             return Recovered(None, [], "there is no room for it", 1, 0, [])
         raise StateUnusable(
             f"{folder}: {error.strerror}; set SIDECAR_STATE to a folder of ours"
         ) from error
+
+
+def _is_new(folder: Path, disk: Disk) -> bool:
+    """Whether nothing was ever written here: else it would be forgotten without a word."""
+    try:
+        return not disk.list(folder)
+    except FileNotFoundError:
+        return True
 
 
 class _Recovery:

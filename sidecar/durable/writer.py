@@ -99,7 +99,10 @@ class Lane:
 
     def _finish(self, finishes: list[Finish]) -> None:
         for finish in finishes:
-            finish()
+            try:
+                finish()
+            except Exception:  # the same, in the event loop: all logs wait for the next round
+                log.exception("a log's work failed")
         self._is_busy = False
         if self._due and self._delay:
             self._schedule()

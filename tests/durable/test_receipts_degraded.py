@@ -18,6 +18,7 @@ from sidecar.durable.writer import LogWriter
 from sidecar.errors import CallError, Code, Retry, Started
 from sidecar.protocol.ids import uuid7
 from sidecar.protocol.receipts import Expired, New, Repeat, State
+from sidecar.statefolder import StateUnusable
 
 DIGEST = b"d" * 32
 BOOT = b"b" * 16
@@ -140,3 +141,12 @@ async def test_a_first_start_on_a_full_disk_refuses_and_heals(tmp_path: Path) ->
     async with life(tmp_path / "a") as here:
         assert here.receipts.is_whole
         assert await here.again(id) == Repeat(State.ENDED, b"answer")
+
+
+async def test_a_disk_without_room_to_recover_on_forgets_nothing(tmp_path: Path) -> None:
+    async with life(tmp_path) as first:
+        await first.run(first.new_id)
+    (tmp_path / "00000000000000ff.log").write_bytes(b"torn")
+    with pytest.raises(StateUnusable, match="No space left on device"):
+        async with life(tmp_path, error=errno.ENOSPC):
+            pass

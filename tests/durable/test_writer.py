@@ -7,6 +7,7 @@ import time
 
 import anyio
 import anyio.lowlevel
+import pytest
 
 from sidecar.durable.writer import Finish, Lane, Work
 
@@ -85,3 +86,21 @@ async def test_a_lane_that_closes_does_what_it_still_gathers() -> None:
         await anyio.lowlevel.checkpoint()
         first.may_end.set()
     assert (first.done, second.done) == (1, 1)
+
+
+async def test_a_log_that_fails_in_the_event_loop_stops_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lane, job = Lane("test"), Job()
+
+    def fail() -> Finish:
+        raise AssertionError("a defect")
+
+    lane.request(lambda: lambda: fail)
+    lane.request(job.take)
+    with anyio.fail_after(5):
+        await job.finished.wait()
+    lane.request(job.take)
+    await lane.aclose()
+    assert job.done == 2
+    assert "a log's work failed" in caplog.text
