@@ -158,9 +158,13 @@ def _restore(folder: Path, slot: Slot, told: TellingAt) -> Restored:
     end = None if slot.end is None else unpack_end(slot.end)
     spools = {}
     for n in (STDOUT, STDERR):
-        with suppress(OSError):  # there is none: it had printed nothing
-            path = folder / _name(saved.id, n)
+        path = folder / _name(saved.id, n)
+        try:
             spools[n] = SpoolFile.reopen(path) if end is None else _reopen(path)
+        except FileNotFoundError:
+            continue  # it had printed nothing
+        except OSError as error:  # what is there cannot be gone on with at its offset
+            raise ValueError(f"{path}: {error.strerror}") from error
     return Restored(
         saved,
         slot.pid,

@@ -114,6 +114,26 @@ async def test_output_whose_spool_could_not_be_made_is_a_gap_and_nothing_else_is
         assert second.named("exec.ended") == []
 
 
+async def test_output_that_cannot_be_opened_is_not_taken_for_none(
+    hands: Reach, tmp_path: Path
+) -> None:
+    async with core(hands, tmp_path) as first:
+        process = await first.start("echo one; read line; echo two", stdin=True)
+        await until(lambda: process.outputs[1].size == 4)
+        keep(hands, process)
+    spool = tmp_path / "spools" / f"{process.id.hex()}.1"
+    spool.rename(tmp_path / "elsewhere")
+    spool.symlink_to(tmp_path / "elsewhere")  # ELOOP
+    async with core(hands, tmp_path) as second:
+        await second.table.adopt_known()
+        again = second.table.find(process.id)
+        assert again.is_adopted  # what it printed before is not here
+        assert again.input is not None
+        await again.input.write(b"\n")
+        await again.settled()
+        assert await read_all(again) == b"two\n"
+
+
 async def test_one_whose_pipes_are_gone_is_found_and_can_be_ended(
     hands: Reach, tmp_path: Path
 ) -> None:
