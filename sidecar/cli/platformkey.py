@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ TIME = 20.0  # seconds for one request
 
 def start_run(key: PlatformKey, run: str) -> dict[str, Any]:
     """A run token for the sidecar of `run`, which begins with it. Raises `SettingsError`."""
-    return _post(key, f"runs/{run}", {})
+    return _post(key, f"runs/{run}", {}, needs={"run_token": str})
 
 
 def controller_token(
@@ -23,7 +24,8 @@ def controller_token(
     """A hub token for a controller. Raises `SettingsError`."""
     now = time.time()
     body = {"runs": [run], "watch": watch, "lifetime": lifetime}
-    answer = _post(key, f"controllers/{controller}", body)
+    needs = {"url": str, "token": str, "expires_in": (int, float)}
+    answer = _post(key, f"controllers/{controller}", body, needs=needs)
     return {
         "run": run,
         "controller": controller,
@@ -33,7 +35,10 @@ def controller_token(
     }
 
 
-def _post(key: PlatformKey, path: str, body: dict[str, Any]) -> dict[str, Any]:
+def _post(
+    key: PlatformKey, path: str, body: dict[str, Any], *, needs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The answer, in which each member that is needed has its type."""
     import httpx
 
     from sidecar.platform.answers import check_endpoint
@@ -51,8 +56,11 @@ def _post(key: PlatformKey, path: str, body: dict[str, Any]) -> dict[str, Any]:
         )
         content = answer.json()
         if answer.status_code == 200 and isinstance(content, dict):
+            for name, kind in needs.items():
+                if not isinstance(content.get(name), kind):
+                    raise ValueError(f"`{name}` is missing, or of another type")
             return content
         word = content.get("message") or content.get("error")
-    except (httpx.HTTPError, ValueError, AttributeError) as error:
+    except (httpx.HTTPError, ValueError, AttributeError, RecursionError) as error:
         raise SettingsError(f"{endpoint}: no answer of an endpoint: {error}") from None
     raise SettingsError(f"{endpoint}: HTTP {answer.status_code}, {word}")

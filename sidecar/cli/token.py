@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
+import sys
 import time
 from pathlib import Path
 
 import click
 
-from sidecar.cli.output import fail_usage, show_json
+from sidecar.cli.output import complain, fail_usage, show_json
 from sidecar.errors import SettingsError
 
 DAY = 86400.0
@@ -67,7 +71,16 @@ def token(
     else:
         url = f"{answer.get('url')}?access_token={answer.get('token')}"
         click.echo(answer.get("run_token", url))
+    _warn_of_readers()
     return 0
+
+
+def _warn_of_readers() -> None:
+    """A shell makes the file that we print to, and most make it readable by everybody."""
+    with contextlib.suppress(OSError, ValueError):  # there is no standard output
+        found = os.fstat(sys.stdout.fileno())
+        if stat.S_ISREG(found.st_mode) and found.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            complain("others may read the file that the token went to: chmod 600, or umask 077")
 
 
 def _ask_dev(

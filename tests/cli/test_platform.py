@@ -6,8 +6,11 @@ import json
 import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
@@ -144,3 +147,47 @@ def test_a_key_that_was_retired_gets_no_token(bench, served, tmp_path: Path) -> 
     assert done.returncode != 0
     assert b"HTTP 401, unauthorized" in done.stderr
     assert found["key"].encode()[-20:-1] not in done.stderr
+
+
+def test_an_answer_that_is_none_of_an_endpoint_is_no_token(bench, tmp_path: Path) -> None:
+    class Portal(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"welcome": "to our network"}')
+
+        def log_message(self, *arguments: object) -> None:
+            """Silent."""
+
+    with HTTPServer(("127.0.0.1", 0), Portal) as portal:
+        Thread(target=portal.serve_forever, daemon=True).start()
+        key = tmp_path / "key"
+        url = f"http://127.0.0.1:{portal.server_port}/p"
+        key.write_text(json.dumps({"endpoint": url, "key": "k"}))
+        for options, missing in ((["--sidecar"], b"`run_token`"), ([], b"`url`")):
+            command = ["token", "--platform-key-file", str(key), "--run", "demo", *options]
+            done = bench(*command)
+            assert (done.returncode, done.stdout) == (1, b"")
+            assert b"no answer of an endpoint: " + missing + b" is missing" in done.stderr
+        portal.shutdown()
+
+
+@pytest.mark.parametrize("mode, warned", [(0o644, True), (0o600, False)])
+def test_a_token_that_goes_where_others_may_read_it_is_warned_of(
+    bench, served, tmp_path: Path, mode: int, warned: bool
+) -> None:
+    key, target = tmp_path / "key", tmp_path / "token"
+    served("--key-file", str(key), lines=3)
+    target.touch()
+    target.chmod(mode)
+    with target.open("wb") as file:
+        command = ["token", "--key-file", str(key), "--run", "demo"]
+        done = subprocess.run(
+            [sys.executable, "-m", "sidecar", *command],
+            stdout=file,
+            stderr=subprocess.PIPE,
+            env=bench.environ,
+            check=True,
+        )
+    assert (b"others may read the file" in done.stderr) is warned
+    assert target.read_bytes().startswith(b"ws://")
