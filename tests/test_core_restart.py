@@ -3,6 +3,7 @@ what is found again, and what is said of what cannot be known."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,9 @@ import pytest
 from procs import alive_with, sleep_of_its_own
 from stack import Stack, open_stack, until
 
-from sidecar.client import CallError, Code, Run, Started
+from sidecar.client import CallError, Code, Retry, Run, Started
+from sidecar.protocol.streams import CONTENT
+from sidecar.streaming import BytesSource
 
 LINES = 60_000
 PRINTER = (
@@ -58,9 +61,12 @@ class Core:
         self.child.kill()
         await anyio.to_thread.run_sync(self.child.wait)
 
+    def start(self) -> None:
+        self.child = self._start()
+
     async def kill_and_start(self) -> None:
         await self.kill()
-        self.child = self._start()
+        self.start()
 
 
 async def attach(stack: Stack) -> Run:
@@ -84,6 +90,31 @@ async def names_of(run: Run, name: str, count: int) -> list[Any]:
 
 
 # With hands as a process -------------------------------------------------------------------
+
+
+async def test_a_call_whose_bytes_a_killed_core_took_along_is_not_run_by_the_next(
+    stack: Stack, socket: Path
+) -> None:
+    core = Core(stack, socket)  # without hands it receives bytes, and accepts no call
+    run = await attach(stack)
+    async with run.open("files.write", {"path": "file"}) as call:
+        sender = run.send(call, CONTENT, BytesSource(bytes(100_000)))
+        await until(lambda: sender.is_finished)
+        assert not call.accepted
+        await core.kill()
+        await stack.start_hands_process(socket)
+        core.start()
+        with anyio.fail_after(20), pytest.raises(CallError) as caught:
+            await call.wait()
+    error = caught.value
+    assert (error.code, error.started, error.retry) == (
+        Code.NOT_ACCEPTED,
+        Started.NO,
+        Retry.NEW_ID,
+    )
+    assert os.listdir(stack.workspace) == []
+    written = await run.files.write("file", bytes(100_000))
+    assert written.size == 100_000
 
 
 async def test_a_program_prints_on_while_core_is_killed_twice(stack: Stack, socket: Path) -> None:

@@ -194,7 +194,8 @@ class RemoteAttachment:
             if self._may_have_run_elsewhere(call.call, call.sent_to):
                 call.fail(left_behind(call.id))
                 return
-            self._send_call(call)
+            if not call.is_only_asked_about:
+                self._send_call(call)
         self.send(call.ask())
         if call.cancel_wanted:
             self.send(wire.Cancel(call.id))

@@ -46,6 +46,7 @@ class PendingCall:
         self.call = call
         self.accepted = call is None
         self.sent_to: wire.Attached | None = None  # how the one introduced itself who may have it
+        self.is_only_asked_about = False  # a sidecar took bytes of it along: nobody can run it now
         self.cancel_wanted = False
         self.result: wire.Result | None = None
         self.error: CallError | None = None
@@ -90,7 +91,13 @@ class PendingCall:
         )
 
     def renew(self) -> None:
-        """It is asked of another process than before, which goes on with what it sends."""
+        """It is asked of another process than before, which goes on with what it sends.
+
+        Bytes may be received before a call is accepted. One that lost them with the process
+        before is not sent to the next, which would wait for them for ever.
+        """
+        if not self.accepted and self._has_given_away:
+            self.is_only_asked_about = True
         for receiver in self.receivers.values():
             receiver.renew()
 
@@ -135,7 +142,7 @@ class PendingCall:
             self.fail(CallError(Code.UNKNOWN_CALL, f"the sidecar knows no call {show(self.id)}"))
             return False
         if not self.accepted:
-            return True
+            return not self.is_only_asked_about or self._begin_anew()
         if self.call.command in REPEATABLE:
             return self._begin_anew()
         self.fail(_forgotten(self.id))
@@ -154,14 +161,19 @@ class PendingCall:
         if any(receiver.stream.received for receiver in self.receivers.values()):
             self.fail(_broken_off(self.id))
             return False
-        if any(sender.stream.received or sender.is_finished for sender in self.senders.values()):
-            self.fail(_given_away(self.id))  # a source keeps nothing that was received
+        if self._has_given_away:
+            self.fail(_given_away(self.id))
             return False
         for sender in self.senders.values():
             sender.resume(0, 0, min(sender.stream.limit, STREAM_CREDIT))
         self.accepted = False
         self._count_anew()
         return True
+
+    @property
+    def _has_given_away(self) -> bool:
+        """A sidecar received bytes of it; a source keeps nothing that was received."""
+        return any(x.stream.received or x.is_finished for x in self.senders.values())
 
     def fail(self, error: CallError) -> None:
         """It ends here, whatever it does there. A result that has come stands, but what is
@@ -197,6 +209,8 @@ class PendingCall:
             if self._fence_until is None:
                 self._fence_until = now + FENCE_TIME
             self._send(wire.Cancel(self.id))
+        elif self.is_only_asked_about:
+            self._send(self.ask())
         elif self.call is not None:
             self._send(self.call)
         self._step = min(self._step * 2, RESEND_MOST)

@@ -14,6 +14,8 @@ from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import DURABLE_RECEIPTS
 from sidecar.protocol.names import Subject
 from sidecar.protocol.outbox import Outboxes
+from sidecar.protocol.streams import SendStream
+from sidecar.streaming import BytesSource, Sender
 
 OLD, NEW = b"\x01" * 16, b"\x02" * 16  # incarnations; the greater one is the newer
 
@@ -61,6 +63,12 @@ class Bench:
                 list(features),
             )
         )
+
+    def receive(self, envelope: wire.Envelope) -> None:
+        """The sidecar that answered last says something."""
+        assert self.attachment.answer is not None
+        head = wire.Head(self.attachment.answer.attachment, 100, 1)
+        self.attachment.receive_message(head, [envelope], 100)
 
     def start(self, command: str) -> PendingCall:
         call = wire.Call(bytes(16), command, b"\xa0")
@@ -140,12 +148,32 @@ async def test_one_that_had_not_begun_when_the_sidecar_ended_is_sent_to_the_next
     call.accepted = True
     bench.answer(NEW, DURABLE_RECEIPTS)
     assert calls_in(bench.sent()) == 0  # it is only asked about
-    answer = bench.attachment.answer
-    assert answer is not None
-    resend = wire.State(call.id, "resend")
-    bench.attachment.receive_message(wire.Head(answer.attachment, 100, 1), [resend], 100)
+    bench.receive(wire.State(call.id, "resend"))
     assert calls_in(bench.sent()) == 1
     assert not call.accepted
+    bench.attachment.close()
+
+
+@pytest.mark.parametrize("known_as", ["resend", "unknown_call"])
+async def test_one_whose_bytes_went_with_a_sidecar_is_only_asked_about(known_as: str) -> None:
+    bench = Bench()
+    bench.answer(OLD, DURABLE_RECEIPTS)
+    call = bench.start("files.write")
+    stream = SendStream(call.id, 3, limit=100)
+    sender = Sender(stream, BytesSource(b"input"), clock=bench.clock, wake=lambda: None)
+    bench.attachment.add_sender(call, sender)
+    stream.sent(5)
+    bench.receive(wire.Credit(call.id, 3, 5, 100, ended=True))  # and `accepted` was not said yet
+    bench.sent()
+    bench.answer(NEW, DURABLE_RECEIPTS)
+    bench.clock.advance(1.0)
+    call.handle_deadline(now=bench.clock.now())
+    assert [x for x in bench.sent() if isinstance(x, wire.Call | wire.Ask)] == [call.ask()] * 2
+    bench.receive(wire.State(call.id, known_as))
+    with pytest.raises(CallError) as caught:
+        await call.wait()
+    assert (caught.value.code, caught.value.started) == (Code.NOT_ACCEPTED, Started.NO)
+    assert calls_in(bench.sent()) == 0
     bench.attachment.close()
 
 
