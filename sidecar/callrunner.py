@@ -7,6 +7,8 @@ before it is sent. The handler need not wait for the receipt: only effects have 
 
 A call that an earlier life of the sidecar had started is taken up by the resumer of its
 command, or its answer is `outcome_unknown`. Either way it has one answer, stored as any other.
+Cancelled together with all others, for the process ends, a call has none yet: its receipt stays
+as it is, and the next life has the last word.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class CallRunner:
         last_seq: Callable[[], int],
     ) -> None:
         self.refusal: CallError | None = None  # what new calls are answered, if none is taken
-        self.ended = Bell()  # a call has its answer
+        self.progress = Bell()  # a call has its answer, or has come so far that it may be left
         self.counts = {"accepted": 0, "ended": 0, "failed": 0}
         self._means = means
         self._receipts = receipts
@@ -116,6 +118,7 @@ class CallRunner:
         await self._receipts[call.context.scope].started(call.context.id, note)
         call.started = Started.YES
         call.note = call.note if note is None else note
+        self.progress.ring()
 
     # from the receipt to the answer -------------------------------------------------------
 
@@ -160,6 +163,7 @@ class CallRunner:
             return settled
         bound = await self._find(request.command, call.origin)
         call.only_reads = bound.effect is Effect.READ
+        call.has_resumer = bound.resume is not None
         arguments = bound.parse(request.arguments)
         call.admitted = True
         self._accept(call)
@@ -173,6 +177,8 @@ class CallRunner:
         note = call.note = receipt.note
         if resume is None or note is None:
             raise calls.outcome_unknown(call.context.id)
+        call.has_resumer = True
+        self.progress.ring()
         value = await self._run(call, lambda: resume(call.context, note))
         return self._result(call, value)
 
@@ -258,6 +264,7 @@ class CallRunner:
         deadline = call.context.deadline
         left = float("inf") if deadline is None else deadline - self._means.clock.now()
         with anyio.move_on_after(left) as scope:
+            call.context.ends.append(scope)
             return await work()
         assert scope.cancelled_caught
         raise calls.too_late(call.context.id, started=call.started)
@@ -275,7 +282,7 @@ class CallRunner:
         if not call.is_new:
             call.result = result
             self._answers.stored(result, call.origin)
-            self.ended.ring()
+            self.progress.ring()
             return
         result = replace(result, streams=call.stream_ends())
         stored = None
@@ -286,7 +293,7 @@ class CallRunner:
         call.result = result
         self.counts["ended" if result.error is None else "failed"] += 1
         self._answers.send(result, call.origin)
-        self.ended.ring()
+        self.progress.ring()
 
 
 def _origins(call: OpenCall) -> calls.Origins | None:

@@ -2,8 +2,11 @@
 
 A handler is `async def handler(ctx, arguments) -> dict`. It raises `CallError` for the
 one answer that says no, and it must stand being cancelled at any await: then it cleans up
-and lets the cancellation go on. A resumer is the same for a call of an earlier life of the
-sidecar: it is given the note that the handler left, and what it returns is the result.
+and lets the cancellation go on. If it `is_left_by` that, for this process ends and the call does
+not, it lets go of what is ours and leaves the rest as it is, as if we had been killed.
+
+A resumer is the same for a call of an earlier life of the sidecar: it is given the note that the
+handler left, and what it returns is the result.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import anyio
 
 from sidecar.clock import Clock
 from sidecar.errors import CallError, Code, Started
@@ -44,7 +49,6 @@ class Means:
     facts: Callable[[], Mapping[str, Any]]  # what `sidecar.info` answers
     end_run: Callable[[float | None], Awaitable[Mapping[str, Any]]]  # what `run.end` does
     forget_reader: Callable[[str], None]  # what `events.forget` does
-    is_stopping: bool = False  # this process ends, and the run does not
 
 
 @dataclass(slots=True, eq=False)
@@ -65,16 +69,11 @@ class CallContext:
     receivers: dict[int, Receiver] = field(default_factory=dict)
     is_resumed: bool = False  # an earlier life of the sidecar began it
     asked: dict[int, list[int]] = field(default_factory=dict)  # for streams that are not here yet
+    ends: list[anyio.CancelScope] = field(default_factory=list)  # cancelled, the call is to end
 
     @property
     def hands(self) -> Hands:
         return self.means.hands
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether it is cancelled only because this process stops, and what it began goes on in
-        hands of its own, for the next one to take up."""
-        return self.means.is_stopping and self.hands.form == "socket"
 
     def emit(self, name: str, data: Any) -> int:
         """Append an event of this call to the journal."""
@@ -89,6 +88,12 @@ class CallContext:
         that a restart interrupts is `outcome_unknown`.
         """
         await self.on_started(note)
+
+    def is_left_by(self, error: BaseException) -> bool:
+        """Whether `error` cancels this call although nobody wants it to end: this process ends,
+        and the next one goes on with it."""
+        is_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+        return is_cancelled and not any(scope.cancel_called for scope in self.ends)
 
     @property
     def controller(self) -> str | None:

@@ -76,7 +76,7 @@ class Dispatcher:
         self._runner.refusal = error
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled; cancelling ends every call. Started when calls may come."""
+        """Until cancelled; then every call is left as it is. Started when calls may come."""
         async with anyio.create_task_group() as self._group:
             task_status.started()
             await anyio.sleep_forever()
@@ -94,16 +94,32 @@ class Dispatcher:
     def open_calls(self) -> int:
         return sum(1 for call in self._open.values() if call.result is None)
 
-    async def idle(self) -> None:
-        """Return once every call has its answer, and who is there has received its streams."""
-        while any(call.is_busy for call in self._open.values()):
-            await self._runner.ended.wait()
+    async def idle(self, *, but_left: bool = False) -> None:
+        """Return once every call has its answer, and who is there has received its streams. With
+        `but_left` those are not waited for that the next sidecar goes on with."""
+        while any(
+            call.is_busy and not (but_left and call.may_be_left) for call in self._open.values()
+        ):
+            await self._runner.progress.wait()
 
-    def cancel_all(self) -> None:
-        """Cancel every call that has no answer yet; its answer says so."""
+    def cancel_all(self, *, but_left: bool = False) -> int:
+        """Cancel every call that has no answer yet; its answer says so. How many those are."""
+        found = [
+            call
+            for call in self._open.values()
+            if call.result is None and not (but_left and call.may_be_left)
+        ]
+        for call in found:
+            call.scope.cancel()
+        return len(found)
+
+    def hush(self) -> None:
+        """Send nothing more of what calls stream that have no answer yet: who receives it asks
+        the next sidecar for the rest."""
         for call in self._open.values():
             if call.result is None:
-                call.scope.cancel()
+                for sender in call.context.senders.values():
+                    sender.bind(None)
 
     # what comes in ------------------------------------------------------------------------
 
@@ -171,7 +187,7 @@ class Dispatcher:
             await work(*arguments)
         finally:
             del self._open[id]
-            self._runner.ended.ring()
+            self._runner.progress.ring()
 
     def cancel(self, id: bytes, origin: Origin) -> None:
         """Stop a call; one that never came is fenced. Its result says what happened."""
@@ -256,7 +272,7 @@ class Dispatcher:
                 call.lonely_since = now
                 for sender in call.context.senders.values():
                     sender.bind(None)
-        self._runner.ended.ring()
+        self._runner.progress.ring()
 
     def next_deadline(self) -> float | None:
         """When `sweep` has something to give up."""

@@ -3,6 +3,10 @@
 1. New calls are refused; who asks for a known one still gets its answer.
 2. If the run ends, open calls may end by themselves, as long as there is time. Then they are
    cancelled and the programs ended, early enough that results and events can still tell of it.
+   If only this process stops, that costs no more than if it were killed: what the next one can go
+   on with is left as it is, calls with their receipts, and programs if hands keeps them. Programs
+   that hands does not keep are ended at once, and their calls say so. The other calls may end by
+   themselves, and are cancelled as above.
 3. Events go out until all durable readers have acked them. Nobody waits if there never was one;
    those who read now without a name get a moment.
 4. Everything else goes out until the hub has acknowledged it.
@@ -14,12 +18,13 @@ Exit status: 0 nothing was left over, 75 something was, 69 there was no channel 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from sidecar.ending import EX_TEMPFAIL, EX_UNAVAILABLE, Teller
 from sidecar.errors import CallError, Code, Retry
@@ -81,7 +86,8 @@ async def drain(parts: Parts) -> int:
     with parts.ending.scope:
         if parts.is_serving:
             await _finish(parts, cut)
-        await parts.channel.flushed()
+        else:
+            await parts.channel.flushed()
     final = State.SUPERSEDED if was_superseded else State.STOPPED
     return await _note(parts, State.ENDED if parts.ending.ends_run else final, cut)
 
@@ -90,33 +96,73 @@ async def _finish(parts: Parts, cut: _Cut) -> None:
     """Calls and events."""
     parts.refuse(_refusal(parts))
     parts.emit("sidecar.draining", {"by": parts.ending.told_by})
+    with parts.ending.leaving:
+        await _leave_calls(parts, cut)
+        await _deliver(parts)
     if parts.ending.ends_run:
+        parts.refuse(_refusal(parts))
         await _finish_calls(parts, cut)
+        await _deliver(parts)
+
+
+async def _deliver(parts: Parts) -> None:
     with anyio.move_on_after(FAREWELL):
         await parts.exchange.caught_up()
     await parts.journal.wait_acked(parts.journal.last)
+    await parts.channel.flushed()
 
 
 async def _finish_calls(parts: Parts, cut: _Cut) -> None:
-    time = parts.ending.time_left
-    with anyio.move_on_after(time - min(FLUSH, time / 2)) as waiting:
-        await parts.dispatcher.idle()
-    if waiting.cancelled_caught:
-        cut.calls = parts.dispatcher.open_calls
-        parts.dispatcher.cancel_all()
-    running = [program for program in parts.means.processes.all() if program.running]
-    cut.programs = len(running)
-    async with anyio.create_task_group() as group:
-        for program in running:
-            group.start_soon(_end, program)
+    """The run ends, and everything with it."""
+    await _wait_for_calls(parts, cut)
+    await _end_programs(parts, cut, _end)
     with anyio.move_on_after(SETTLE):
         await parts.dispatcher.idle()
 
 
-async def _end(program: Process) -> None:
-    with suppress(CallError), anyio.move_on_after(GRACE + SETTLE):  # hands may be away
-        await program.kill(GRACE)
+async def _leave_calls(parts: Parts, cut: _Cut) -> None:
+    """This process ends, and the run does not; cancelled if it does, after all."""
+    await anyio.lowlevel.checkpoint()
+    if not parts.means.hands.keeps_programs:
+        await _end_programs(parts, cut, _stop)
+        with anyio.move_on_after(SETTLE):
+            await parts.dispatcher.idle()
+    await _wait_for_calls(parts, cut, but_left=True)
+    with anyio.move_on_after(SETTLE):
+        await parts.dispatcher.idle(but_left=True)
+        await parts.means.processes.all_started()  # half a start is nothing to go on with
+    parts.dispatcher.hush()  # else a program that prints on and on would be waited for
+
+
+async def _wait_for_calls(parts: Parts, cut: _Cut, *, but_left: bool = False) -> None:
+    """They may end by themselves, as long as there is time; then they are cancelled."""
+    time = parts.ending.time_left
+    with anyio.move_on_after(time - min(FLUSH, time / 2)) as waiting:
+        await parts.dispatcher.idle(but_left=but_left)
+    if waiting.cancelled_caught:
+        cut.calls += parts.dispatcher.cancel_all(but_left=but_left)
+
+
+async def _end_programs(
+    parts: Parts, cut: _Cut, end: Callable[[Process], Coroutine[Any, Any, None]]
+) -> None:
+    running = [program for program in parts.means.processes.all() if program.running]
+    cut.programs += len(running)
+    async with anyio.create_task_group() as group:
+        for program in running:
+            group.start_soon(end, program)
+
+
+async def _end(program: Process, grace: float = GRACE) -> None:
+    with suppress(CallError), anyio.move_on_after(grace + SETTLE):  # hands may be away
+        await program.kill(grace)
         await program.wait()
+
+
+async def _stop(program: Process) -> None:
+    """Its calls will say that it had to end because we do."""
+    program.is_stopped = True
+    await _end(program, program.spec.grace)
 
 
 async def _note(parts: Parts, final: State, cut: _Cut) -> int:

@@ -35,6 +35,7 @@ class Ending:
         self.told_by: Teller | None = None  # the first one that ends the run, else the first
         self.noted = anyio.Event()  # set when the state folder knows of it
         self.scope = anyio.CancelScope()  # what is waited for in it is cut at the deadline
+        self.leaving = anyio.CancelScope()  # what is done for the run goes on, as long as it does
         self._clock = clock
         self._told = anyio.Event()
         self._deadline = float("inf")
@@ -43,6 +44,8 @@ class Ending:
         """End within `timeout` seconds. Returns at once."""
         if not self.ends_run:
             self.told_by = teller if teller is not Teller.SIGNAL else self.told_by or teller
+        if self.ends_run:
+            self.leaving.cancel()
         self._deadline = min(self._deadline, self._clock.now() + timeout)
         self.scope.deadline = anyio.current_time() + self.time_left
         self._told.set()

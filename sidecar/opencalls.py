@@ -36,8 +36,12 @@ class OpenCall:
     only_reads: bool = False
     result: wire.Result | None = None
     note: bytes | None = None  # what its resumer is given after a restart
+    has_resumer: bool = False
     was_asked: bool = False  # by somebody who is still to be told its state
     lonely_since: float | None = None
+
+    def __post_init__(self) -> None:
+        self.context.ends.append(self.scope)
 
     def may_be_touched(self, origin: Origin) -> bool:
         """Whether `origin` may ask about it, stop it or move it."""
@@ -47,6 +51,14 @@ class OpenCall:
     def is_busy(self) -> bool:
         """Whether it has no answer yet, or somebody is there who receives its streams."""
         return self.result is None or self.context.caller is not None
+
+    @property
+    def may_be_left(self) -> bool:
+        """Whether this process may end before the call does, and the next one goes on with it:
+        by its note, or from the beginning if it only looks."""
+        return (self.has_resumer and self.note is not None) or (
+            self.only_reads and self.result is None
+        )
 
     @property
     def may_be_given_up(self) -> bool:

@@ -131,8 +131,6 @@ async def _serve_until_told(parts: Parts, stack: AsyncExitStack) -> int:
         )
         await parts.ending.told()
         exit_status = await drain(parts)
-        if parts.is_serving:
-            parts.means.is_stopping = not parts.ending.ends_run
         group.cancel_scope.cancel()
     return exit_status
 

@@ -4,7 +4,6 @@ what is found again, and what is said of what cannot be known."""
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,24 +12,13 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from core import MIDDLE, PRINTER, Core, check_lines
 from procs import alive_with, sleep_of_its_own
 from stack import Stack, open_stack, until
 
 from sidecar.client import CallError, Code, Retry, Run, Started
 from sidecar.protocol.streams import CONTENT
 from sidecar.streaming import BytesSource
-
-LINES = 60_000
-PRINTER = (
-    "import sys, time\n"
-    f"for n in range({LINES}):\n"
-    "    sys.stdout.write(f'{n:08d}\\n')\n"
-    "    if n % 200 == 0:\n"
-    "        sys.stdout.flush()\n"
-    "        time.sleep(0.005)\n"
-    "sys.exit(7)\n"
-)
-MIDDLE = "echo before; until [ -e go ]; do sleep 0.01; done; echo after; exit 3"
 
 
 @pytest.fixture
@@ -45,37 +33,8 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
         yield stack
 
 
-class Core:
-    """A core that is killed and started again, on one state folder."""
-
-    def __init__(self, stack: Stack, hands: Path | None) -> None:
-        self._stack = stack
-        self._options = {} if hands is None else {"hands": str(hands)}
-        self.child = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._stack.sidecars.clear()  # so that the next one has the same state folder
-        return self._stack.start_sidecar_process(**self._options)
-
-    async def kill(self) -> None:
-        self.child.kill()
-        await anyio.to_thread.run_sync(self.child.wait)
-
-    def start(self) -> None:
-        self.child = self._start()
-
-    async def kill_and_start(self) -> None:
-        await self.kill()
-        self.start()
-
-
 async def attach(stack: Stack) -> Run:
     return await stack.attach()
-
-
-def check_lines(output: bytes) -> None:
-    """Every line once and in order."""
-    assert output == b"".join(b"%08d\n" % n for n in range(LINES))
 
 
 async def names_of(run: Run, name: str, count: int) -> list[Any]:
@@ -214,7 +173,7 @@ async def test_what_ends_while_there_is_no_core_answers_its_call(
             await core.kill()
             (stack.workspace / "go").touch()
             await anyio.sleep(0.3)  # it ends with nobody there
-            core.child = core._start()
+            core.start()
     assert (ended[0].status, ended[0].stdout) == (3, b"before\nafter\n")
 
 
@@ -235,7 +194,7 @@ async def test_a_sidecar_that_is_told_to_stop_leaves_programs_to_the_next(
             await until(lambda: bool(list((core_state(stack) / "spools").glob("*.1"))))
             core.child.terminate()
             assert await anyio.to_thread.run_sync(core.child.wait) == 0
-            core.child = core._start()
+            core.start()
             (stack.workspace / "go").touch()
     assert (ended[0].status, ended[0].stdout) == (3, b"before\nafter\n")
 
@@ -257,7 +216,7 @@ async def test_hands_that_was_restarted_with_core_has_nothing_to_tell(
         hands.kill()
         await anyio.to_thread.run_sync(hands.wait)
         await stack.start_hands_process(socket)
-        core.child = core._start()
+        core.start()
         with anyio.fail_after(15):
             [info] = await run.processes()
             while info.state != "running":
@@ -313,7 +272,7 @@ async def test_without_hands_one_that_is_gone_is_unknown(stack: Stack) -> None:
         assert await program.stdout.receive() == b"before\n"
         await core.kill()
         await anyio.sleep(0.4)
-        core.child = core._start()
+        core.start()
         with anyio.fail_after(15), pytest.raises(CallError) as caught:
             await program.wait()
     assert caught.value.code is Code.OUTCOME_UNKNOWN
@@ -352,7 +311,7 @@ async def test_a_file_that_changed_meanwhile_is_not_sent_on(stack: Stack) -> Non
         await receiver.receive()
         await core.kill()
         (stack.workspace / "large").write_bytes(b"x" * (24 << 20))
-        core.child = core._start()
+        core.start()
         with anyio.fail_after(30), pytest.raises(CallError) as caught:
             while await receiver.receive():
                 pass

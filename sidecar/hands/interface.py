@@ -212,6 +212,7 @@ class Hands(Protocol):
     """The half that acts."""
 
     form: str  # "in-process" or "socket"
+    keeps_programs: bool  # they go on, with their pipes, when core ends
 
     @property
     def pipe_io(self) -> PipeIO:

@@ -74,6 +74,7 @@ class Process:
         self.is_settled = False
         self.is_condemned = is_condemned  # its call is over: whoever finds it alive ends it
         self.telling = Telling(saved.id, around, told)
+        self.is_stopped = False  # it has to end because core does
         self.resizes: deque[Resize] = deque(saved.resizes, maxlen=RESIZES)
         self._saved = replace(saved, spec=self.spec)
         self._around = around

@@ -160,6 +160,11 @@ class Processes:
             await started.wait()
         return self.find(id)
 
+    async def all_started(self) -> None:
+        """Until those that are about to be started were."""
+        for started in list(self._announced.values()):
+            await started.wait()
+
     def all(self) -> list[Process]:
         """Oldest first."""
         return list(self._all.values())

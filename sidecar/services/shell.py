@@ -56,9 +56,10 @@ async def _greet(ctx: CallContext, process: Process) -> dict[str, Any]:
             ready = await session.greet(OPENING)
     except CallError:
         raise await _failed(process) from None
-    except BaseException:
-        with anyio.CancelScope(shield=True):
-            await process.kill(grace=0)
+    except BaseException as error:
+        if not ctx.is_left_by(error):
+            with anyio.CancelScope(shield=True):
+                await process.kill(grace=0)
         raise
     return {"exec": process.id, "pid": process.pid, "shell": ready.shell}
 

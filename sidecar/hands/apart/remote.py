@@ -86,6 +86,7 @@ class SocketHands:
     """See `interface.Hands`. `run` keeps the connection; without it, every call fails."""
 
     form = "socket"
+    keeps_programs = True
 
     def __init__(
         self,

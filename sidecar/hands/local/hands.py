@@ -49,6 +49,7 @@ class LocalHands:
     """See `interface.Hands`. Made by `open_root`."""
 
     form = "in-process"
+    keeps_programs = False
     trust = "shared"
     pipe_io = DIRECT
 

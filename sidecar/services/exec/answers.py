@@ -52,6 +52,9 @@ def enforce(
         error = process.unknown()
         error.details.update(answer)
         raise error
+    if process.is_stopped:
+        why = "the sidecar was told to end, and this program had to end with it"
+        raise CallError(Code.CANCELLED, why, started=Started.YES, **answer)
     if ended.which is not None:
         raise CallError(Code.TIMEOUT, _too_long(process, ended), started=Started.YES, **answer)
     if not is_whole:

@@ -1,8 +1,8 @@
 """`exec.run`: a program from start to end in one call, its output live.
 
 The call ends with the *program*: a background child that still holds the pipe delays it by a
-tenth of a second at most. Cancelling the call kills the program and all that it started. If it is
-only the sidecar that stops, a hands of its own keeps the program for the next one.
+tenth of a second at most. Cancelling the call kills the program and all that it started; left
+to the next sidecar it goes on.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
                 ended = await process.supervise()
                 # At once: as soon as others run, it may be forgotten with all that it printed.
                 answer, is_whole = await _answer_of(process, ended, sources)
-        except BaseException:
-            if not ctx.goes_on:
+        except BaseException as error:
+            if not ctx.is_left_by(error):
                 await process.abandon()
             raise
     return answers.enforce(process, ended, answer, is_whole=is_whole)
@@ -56,9 +56,9 @@ async def resume(ctx: CallContext, note: bytes) -> dict[str, Any]:
     found = loads(note)
     try:
         process = await taken_up(ctx, ctx.id)
-    except anyio.get_cancelled_exc_class():
-        with suppress(CallError):  # it is not known at all
-            if not ctx.goes_on:
+    except anyio.get_cancelled_exc_class() as error:
+        if not ctx.is_left_by(error):
+            with suppress(CallError):  # it is not known at all
                 await ctx.means.processes.find(ctx.id).abandon()
         raise
     sources: dict[int, SpoolSource] = {}
@@ -67,8 +67,8 @@ async def resume(ctx: CallContext, note: bytes) -> dict[str, Any]:
             async with refusing_input(ctx, is_expected=found["input"]):
                 ended = await outcome(process)
                 answer, is_whole = await _answer_of(process, ended, sources)
-        except BaseException:
-            if not ctx.goes_on:
+        except BaseException as error:
+            if not ctx.is_left_by(error):
                 await process.abandon()
             raise
     return answers.enforce(process, ended, answer, is_whole=is_whole)

@@ -60,7 +60,9 @@ async def _see_out(
     """Until the program has ended, and how it did."""
     try:
         ended = await following
-    except anyio.get_cancelled_exc_class():
+    except anyio.get_cancelled_exc_class() as error:
+        if ctx.is_left_by(error):
+            raise
         gone = CallError(Code.CANCELLED, "whoever followed this output has left")
         for sender in ctx.senders.values():
             sender.fail(gone)
