@@ -249,7 +249,8 @@ class FilesRead(Arguments):
 class FilesWrite(Arguments):
     """Replace a file atomically. The bytes are `content`, or come as stream 3.
 
-    `sha256` is compared with what arrived before anything is renamed.
+    `sha256` is compared with what arrived before anything is renamed. A stream that brings no byte
+    for ten minutes ends the call with `timeout`.
     """
 
     path: Path

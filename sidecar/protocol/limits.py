@@ -68,6 +68,7 @@ DIGEST_INLINE_BYTES = 4 * KIB  # hashed on the spot: a hop to the thread costs m
 STREAM_CREDIT = 1 * MIB  # what a stream may send before its receiver grants more; streams: hold
 STREAMS = 256  # incoming streams of a process, but for those a command waits for; dispatch: close
 CALL_STREAMS = 8  # incoming streams of one call; dispatch: close
+CONTENT_WAIT = 600.0  # without a byte of a file that is being written; files.write: `timeout`
 STREAM_WAIT = 600.0  # the streams of an ended call wait for somebody to ask; dispatch: close
 
 # Attachments -----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import anyio.to_thread
 
 from sidecar.callrunner import INLINE_BYTES
@@ -29,7 +30,7 @@ from sidecar.protocol.commands import (
     FilesWrite,
 )
 from sidecar.protocol.envelope import dumps, loads
-from sidecar.protocol.limits import NOTE_BYTES
+from sidecar.protocol.limits import CONTENT_WAIT, NOTE_BYTES
 from sidecar.protocol.streams import CONTENT
 from sidecar.streaming import Receiver
 
@@ -144,7 +145,7 @@ async def _write_inline(upload: Upload, content: bytes, path: Path) -> tuple[int
 
 async def _write_stream(upload: Upload, receiver: Receiver, path: Path) -> tuple[int, bytes]:
     size = 0
-    while chunks := await receiver.receive_all():
+    while chunks := await _more(receiver):
         await _write_all(upload.fd, chunks, path)
         size += sum(map(len, chunks))
     ended = receiver.stream.ended
@@ -152,6 +153,21 @@ async def _write_stream(upload: Upload, receiver: Receiver, path: Path) -> tuple
     if receiver.stream.skipped or ended.start:
         raise Invalid("a stream with holes cannot become a file")
     return size, ended.sha256
+
+
+async def _more(receiver: Receiver) -> list[bytes]:
+    """The next chunks. A caller that was killed sends no more, and nothing tells: an end of the
+    wait gives back the temporary file and the place among open calls."""
+    with anyio.move_on_after(CONTENT_WAIT):
+        return await receiver.receive_all()
+    error = CallError(
+        Code.TIMEOUT,
+        f"no byte came for {CONTENT_WAIT:g} s after the first {receiver.position}",
+        started=Started.YES,
+        which="content",
+    )
+    receiver.reset(error)
+    raise error
 
 
 async def _write_all(fd: int, chunks: Sequence[bytes], path: Path) -> None:

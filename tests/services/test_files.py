@@ -11,10 +11,12 @@ import anyio
 import pytest
 from stack import Stack, open_stack, until
 
-from sidecar.client import CallError, Code, Run
+from sidecar.client import CallError, Code, Retry, Run, Started
+from sidecar.client.sources import PushSource
 from sidecar.clock import SystemClock
 from sidecar.identity import new_id
 from sidecar.protocol.streams import CONTENT
+from sidecar.services import files
 from sidecar.streaming import BytesSource
 
 NOT_UTF8 = b"caf\xe9 \xff\n"
@@ -97,6 +99,26 @@ async def test_a_write_that_is_cancelled_leaves_the_old_file(
     async with run.open("files.write", {"path": "file"}):
         await until(lambda: len(os.listdir(workspace)) == 2)
     await until(lambda: os.listdir(workspace) == ["file"])
+    assert (workspace / "file").read_bytes() == b"old"
+
+
+async def test_a_write_whose_bytes_stop_coming_ends_and_leaves_the_old_file(
+    place: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, run = place
+    monkeypatch.setattr(files, "CONTENT_WAIT", 0.2)
+    (workspace / "file").write_bytes(b"old")
+    async with run.open("files.write", {"path": "file"}) as call:
+        source = PushSource()
+        await source.push(b"half")
+        sender = run.send(call, CONTENT, source)
+        with anyio.fail_after(10), pytest.raises(CallError) as caught:
+            await call.wait()
+        await until(lambda: sender.error is not None)
+    error = caught.value
+    assert (error.code, error.started, error.retry) == (Code.TIMEOUT, Started.YES, Retry.NEW_ID)
+    assert error.details["which"] == "content"
+    assert os.listdir(workspace) == ["file"]
     assert (workspace / "file").read_bytes() == b"old"
 
 
