@@ -110,7 +110,9 @@ def read_running(question: Question, expected: set[str] | None = None) -> Runnin
     value = question.value
     if type(value) is not list or len(value) != 3 or type(value[2]) is not list:
         raise ProtocolError("a program was expected from hands, and it sent something else")
-    pid, start_time, names = _number(value[0]), _number(value[1]), value[2]
+    pid, start_time, names = value
+    if not messages.are_numbers_of_process(pid, start_time):
+        raise ProtocolError("a process was expected from hands, and it sent something else")
     if names != [name for name in STREAMS if name in names] or "stdout" not in names:
         raise ProtocolError("streams that no program has")
     if expected is not None and set(names) != expected:

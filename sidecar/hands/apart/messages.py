@@ -117,6 +117,12 @@ def exit_from(row: Any) -> Exit:
     return Exit(status, number, _seconds(user_cpu), _seconds(system_cpu), _uint(max_rss))
 
 
+def are_numbers_of_process(pid: Any, start_time: Any) -> bool:
+    """Whether a kernel may have given them: `pid_t` is an int, and a start time is written down
+    in 64 bits with a sign. A hands that says others would have us fail at that."""
+    return is_uint(pid) and pid < 1 << 31 and is_uint(start_time) and start_time < 1 << 63
+
+
 def known_row(known: Known) -> list[Any]:
     found = known.key, known.pid, known.start_time, known.has_ended, known.has_terminal
     return [*found, known.command]
@@ -130,9 +136,8 @@ def _known_from(row: Any) -> Known:
     key, pid, start_time, has_ended, has_terminal, command = _fields(row, 6, "a known program")
     _demand(is_bool(has_ended) and is_bool(has_terminal), "whether it ended")
     _demand(isinstance(command, bytes), "its command")
-    return Known(
-        _key(key), _uint(pid), _uint(start_time), has_ended, has_terminal, command[:COMMAND_BYTES]
-    )
+    _demand(are_numbers_of_process(pid, start_time), "a process")
+    return Known(_key(key), pid, start_time, has_ended, has_terminal, command[:COMMAND_BYTES])
 
 
 def survivors_rows(survivors: Mapping[bytes, Sequence[Survivor]], most: int) -> list[Any]:

@@ -312,6 +312,13 @@ ILL = [
     pytest.param("replace", with_fd(reading_end, 1), id="a pipe for an upload"),
     pytest.param("spawn", lambda fake, request: fake.reply(request, None), id="no program"),
     pytest.param("spawn", with_fd(reading_end, [1, 2, ["stdout"]]), id="too few streams"),
+    pytest.param("take", with_fd(reading_end, [1 << 31, 2, ["stdout"]]), id="no pid"),
+    pytest.param("take", with_fd(reading_end, [1, 1 << 63, ["stdout"]]), id="no start time"),
+    pytest.param(
+        "known",
+        lambda fake, request: fake.reply(request, [[KEY, 1 << 31, 2, False, False, b"x"]]),
+        id="no pid of a known program",
+    ),
     pytest.param("spawn", with_fd(a_socket, [1, 2, ["stdout"]]), id="a socket for a pipe"),
     pytest.param(
         "stat",
@@ -341,6 +348,7 @@ async def call(hands: SocketHands, method: str) -> None:
         "survivors": lambda: hands.survivors(),
         "replace": lambda: hands.replace("x"),
         "spawn": lambda: hands.spawn(Program(argv=["x"]), key=KEY),
+        "take": lambda: hands.take(KEY),
     }
     await calls[method]()
 
