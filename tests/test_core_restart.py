@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -35,17 +34,6 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
 
 async def attach(stack: Stack) -> Run:
     return await stack.attach()
-
-
-async def names_of(run: Run, name: str, count: int) -> list[Any]:
-    found: list[Any] = []
-    with anyio.fail_after(10):
-        async for event in run.events(after=0):
-            if getattr(event, "name", None) == name:
-                found.append(event)
-                if len(found) == count:
-                    break
-    return found
 
 
 # With hands as a process -------------------------------------------------------------------

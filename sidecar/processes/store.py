@@ -79,6 +79,8 @@ class ProgramStore:
                 register.drop_slot(slot)
             else:
                 register.keep(found.saved.id, slot)
+                if found.told != slot.told:  # before an event of ours gets the number
+                    register.note_told(found.saved.id, found.told)
                 restored.append(found)
         _sweep(folder, {_name(one.saved.id, n) for one in restored for n in one.spools})
         return cls(folder, register, sorted(restored, key=lambda one: one.saved.began), series)

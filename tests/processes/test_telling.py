@@ -61,6 +61,18 @@ async def test_what_was_not_written_when_the_sidecar_was_killed_is_told_by_the_n
         assert told(fourth) == []
 
 
+async def test_a_number_that_another_event_got_meanwhile_does_not_count_as_told(
+    hands: Reach, tmp_path: Path
+) -> None:
+    async with core(hands, tmp_path, last=1) as first:
+        await first.run("exit 3")
+        assert told(first) == ["exec.started", "exec.ended"]  # 2 and 3
+    find = partial(ProgramStore.open, tmp_path, series=SERIES, last=2)
+    (await anyio.to_thread.run_sync(find)).close()  # killed when 3 was its own first event
+    async with core(hands, tmp_path, last=3) as third:
+        assert told(third) == ["exec.ended"]
+
+
 async def test_a_journal_that_lacks_both_is_told_both(hands: Reach, tmp_path: Path) -> None:
     async with core(hands, tmp_path, last=1) as first:
         await first.run("exit 3")
