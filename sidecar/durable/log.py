@@ -229,7 +229,8 @@ class Log:
     @property
     def is_in_memory(self) -> bool:
         """Whether what is appended now is not even on its way to the disk."""
-        return self.fault is not None and not self._writing.is_renewing
+        writing = self._writing  # asked four times an event
+        return writing.fault is not None and not writing.is_renewing
 
     @property
     def size(self) -> int:

@@ -7,7 +7,7 @@ any more is a `ValueError`, and the program is then one that nobody knows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from sidecar.errors import ProtocolError
@@ -17,6 +17,8 @@ from sidecar.protocol import envelope
 from sidecar.protocol.spool import OnFull
 
 T = TypeVar("T")
+
+_OF_EXIT = [field.name for field in fields(Exit)]  # `asdict` takes 20 us, at every end
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,9 @@ def _unpack(found: Any) -> Saved:
 def pack_end(end: SavedEnd) -> bytes:
     """At most some 500 bytes."""
     ended = end.ended
-    exit = None if ended.exit is None else asdict(ended.exit)
-    return envelope.dumps([exit, ended.duration, ended.which, ended.why[:256], end.wall])
+    exit = ended.exit
+    seen = None if exit is None else {name: getattr(exit, name) for name in _OF_EXIT}
+    return envelope.dumps([seen, ended.duration, ended.which, ended.why[:256], end.wall])
 
 
 def unpack_end(content: bytes) -> SavedEnd:
