@@ -172,7 +172,8 @@ async def _note(parts: Parts, final: State, cut: _Cut) -> int:
     status = 0
     if is_cut:
         status = EX_TEMPFAIL if parts.channel.status().state == "open" else EX_UNAVAILABLE
-        log.warning("left over: %s", ", ".join(f"{n} {what}" for what, n in left.items()) or "?")
+        what = ", ".join(f"{count} {name}" for name, count in left.items())
+        log.warning("left over: %s", what or "what was to be said")
     await parts.state.move(
         final,
         str(cut) if cut.calls or cut.programs else None,
