@@ -128,10 +128,15 @@ class CallContext:
                 try:
                     sender.resume(*at)
                 except CallError:
-                    why = f"stream {n} of call {show(self.id)} is not kept as far as it was sent"
-                    sender.fail(CallError(Code.ANSWER_GONE, why, started=Started.YES))
+                    self.give_up(sender)
         self.start_sender(sender)
         return sender
+
+    def give_up(self, sender: Sender) -> None:
+        """Whoever asked for a stream of a resumed call has more than can be known of it now."""
+        n = sender.stream.n
+        why = f"stream {n} of call {show(self.id)} is not kept as far as it was sent"
+        sender.fail(CallError(Code.ANSWER_GONE, why, started=Started.YES))
 
     def receiver(self, n: int) -> Receiver:
         """The incoming stream `n`, granted `STREAM_CREDIT` bytes from the start."""

@@ -210,8 +210,8 @@ class Dispatcher:
             return
         self._move(known, origin)
         known.context.asked = dict(ask.streams)
-        for n, sender in known.context.senders.items():
-            self._resume(sender, n, ask, origin)
+        for sender in known.context.senders.values():
+            self._resume(known, sender, ask, origin)
         if known.result is not None:
             self._answers.send(known.result, origin)
             return
@@ -318,7 +318,8 @@ class Dispatcher:
         for sender in call.context.senders.values():
             sender.bind(None)
 
-    def _resume(self, sender: Sender, n: int, ask: wire.Ask, origin: Origin) -> None:
+    def _resume(self, call: OpenCall, sender: Sender, ask: wire.Ask, origin: Origin) -> None:
+        n = sender.stream.n
         at = ask.streams.get(n)
         if at is None or origin.attachment is None:
             return
@@ -329,7 +330,11 @@ class Dispatcher:
         try:
             sender.resume(*at)
         except CallError as error:
-            self._answers.send(reset_for(ask.id, n, error.code, error.message), origin)
+            if not call.context.is_resumed:
+                self._answers.send(reset_for(ask.id, n, error.code, error.message), origin)
+                return
+            sender.bind(origin.attachment.outbox)
+            call.context.give_up(sender)
             return
         sender.bind(origin.attachment.outbox)
 

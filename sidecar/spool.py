@@ -28,6 +28,7 @@ from sidecar.errors import CallError, Code, from_os_error
 from sidecar.protocol.limits import (
     HOLD_TIME,
     READ_BYTES,
+    SPOOL_GAPS,
     SPOOL_HEAD_BYTES,
     SPOOL_MEMORY_BYTES,
     SPOOL_TAIL_BYTES,
@@ -143,6 +144,8 @@ class Spool:
             assert self._file is not None
             self._file.note_gap(self.size)
             self.gaps = self._file.gaps
+        elif self.size not in self.gaps and len(self.gaps) < SPOOL_GAPS:
+            self.gaps.append(self.size)
 
     @property
     def is_untouched(self) -> bool:
@@ -248,6 +251,8 @@ class Spool:
             if protocol.size:  # only memory has any of it
                 file.note_hole(0, protocol.size, protocol.unwritten)
                 file.note_size(protocol.size)
+            for at in self.gaps:
+                file.note_gap(at)
             file.note_owner(protocol.owner)
             self._use(file)
         return self._file is not None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -62,6 +63,46 @@ async def test_a_call_whose_bytes_a_killed_core_took_along_is_not_run_by_the_nex
     assert os.listdir(stack.workspace) == []
     written = await run.files.write("file", bytes(100_000))
     assert written.size == 100_000
+
+
+async def test_output_that_no_disk_took_is_not_gone_on_with_at_another_place(
+    stack: Stack, socket: Path
+) -> None:
+    """The core before had it in memory only. What the next one reads begins at 0 again."""
+    await stack.start_hands_process(socket)
+    core = Core(stack, socket)
+    run = await attach(stack)
+    later = "until [ -e go ]; do sleep 0.01; done; echo more than before"
+    shell = f"echo before; {later}; until [ -e end ]; do sleep 0.01; done; exit 3"
+    async with run.open("exec.run", {"shell": shell, "live": True}) as call:
+        assert await call.receiver(1).receive() == b"before\n"
+        await core.kill()
+        (spool,) = stack.workspace.parent.glob("state-*/spools/*.1")
+        os.truncate(spool, 0)  # as a full disk leaves it
+        (stack.workspace / "go").touch()
+        core.start()
+        await printed(run, call.id, b"more than before\n")
+        await core.kill_and_start()
+        other = await stack.attach("other")
+        async with other.resume(call.id, streams={1: 7}) as again:
+            with pytest.raises(CallError) as caught:
+                await again.receiver(1).receive()
+            assert caught.value.code is Code.ANSWER_GONE
+            (stack.workspace / "end").touch()
+            value = await again.wait()
+    assert (value["status"], value["before"]) == (3, "unknown")
+    assert value["stdout"]["gaps"] == [{"at": 0, "bytes": None, "why": "killed"}]
+
+
+async def printed(run: Run, id: bytes, wanted: bytes) -> None:
+    """Until core has it; hands may not be back yet."""
+    with anyio.fail_after(20):
+        while True:
+            with suppress(CallError):
+                found = await run.call("exec.read", {"exec": id, "n": 1})
+                if found["data"] == wanted:
+                    return
+            await anyio.sleep(0.01)
 
 
 async def test_a_program_prints_on_while_core_is_killed_twice(stack: Stack, socket: Path) -> None:

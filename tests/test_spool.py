@@ -269,13 +269,17 @@ async def test_a_full_disk_stops_no_program(spool: Spool) -> None:
 
 async def test_a_folder_that_is_gone_stops_no_program(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "gone" / "spool", ManualClock(), SpoolBudget())
+    spool.note_gap()
     spool.write(bytes(65 * KIB))
     assert spool.disk_error == "ENOENT"
-    assert spool.unwritten == 1 * KIB
+    assert (spool.unwritten, spool.gaps) == (1 * KIB, [0])
     (tmp_path / "gone").mkdir()
     spool.write(b"afterwards")
     assert await spool.read(64 * KIB, 100) == Piece(65 * KIB, b"afterwards", ended=False)
     spool.close()
+    file = SpoolFile.reopen(tmp_path / "gone" / "spool")
+    assert file.gaps == [0]
+    file.close()
 
 
 @contextmanager

@@ -54,7 +54,6 @@ class Process:
         *,
         pid: int,
         start_time: int,
-        is_adopted: bool = False,
         told: TellingAt = TellingAt(),  # noqa: B008 - immutable
         is_condemned: bool = False,
     ) -> None:
@@ -64,7 +63,7 @@ class Process:
         self.pid = pid  # 0: an earlier core was killed while it was being started
         self.start_time = start_time
         self.owner = saved.owner  # the controller that started it
-        self.is_adopted = is_adopted  # it ran before we did: what it printed then is not here
+        self.is_adopted = saved.is_adopted  # it ran before we did: what it printed then is not here
         self.session: ShellSession | None = None  # who speaks through it, once somebody does
         self.began = saved.began
         self.began_wall = saved.began_wall

@@ -33,6 +33,7 @@ class Saved:
     began_wall: float
     has_given_input: bool  # all of its input came with the call
     resizes: Sequence[Resize] = ()
+    is_adopted: bool = False  # it ran before the core that saved this: offsets count from there
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def pack(saved: Saved) -> bytes:
         "on_full": str(spec.on_full),
         "brief": spec.is_brief,
         "terminal": None if terminal is None else asdict(terminal),
+        "adopted": saved.is_adopted,
         "resizes": [[one.offset, one.rows, one.cols] for one in saved.resizes],
     }
     return envelope.dumps(found)
@@ -92,6 +94,7 @@ def _unpack(found: Any) -> Saved:
         began_wall=found["wall"],
         has_given_input=found["given"],
         resizes=[Resize(*one) for one in found["resizes"]],
+        is_adopted=found.get("adopted", False),
     )
 
 

@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -266,18 +267,15 @@ class Processes:
         # Our clock counts from boot, as the kernel's dates of processes.
         began = running.start_time / os.sysconf("SC_CLK_TCK")
         age = max(0.0, self._clock.now() - began)
-        saved = self._saved(known.key, Spec(program), None, age=age)
+        saved = replace(self._saved(known.key, Spec(program), None, age=age), is_adopted=True)
         told = TellingAt(self._store.series, started=EARLIER)
+        process = Process(
+            saved, self._around, pid=running.pid, start_time=running.start_time, told=told
+        )
+        for output in process.outputs.values():
+            output.spool.note_gap()  # before it is on record, with which it would look whole
         self._store.save(saved)  # else each core to come would take it up, and tell of its end
         self._store.note_told(known.key, told)
-        process = Process(
-            saved,
-            self._around,
-            pid=running.pid,
-            start_time=running.start_time,
-            is_adopted=True,
-            told=told,
-        )
         self._all[known.key] = process
         process.connect(running)
         self._around.emit("exec.adopted", {"pid": process.pid, "before": "unknown"}, call=known.key)

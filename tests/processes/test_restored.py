@@ -128,6 +128,11 @@ async def test_output_that_cannot_be_opened_is_not_taken_for_none(
         await second.table.adopt_known()
         again = second.table.find(process.id)
         assert again.is_adopted  # what it printed before is not here
+        keep(hands, again)
+    async with core(hands, tmp_path) as third:  # nor does the next one take it for whole
+        again = third.table.find(process.id)
+        assert again.is_adopted
+        assert again.outputs[1].spool.gaps == [0]
         assert again.input is not None
         await again.input.write(b"\n")
         await again.settled()

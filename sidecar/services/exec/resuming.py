@@ -5,6 +5,7 @@ from __future__ import annotations
 from sidecar.context import CallContext
 from sidecar.errors import CallError, Code, Started
 from sidecar.processes.ends import Link
+from sidecar.processes.output import Output
 from sidecar.processes.process import Process
 from sidecar.processes.record import Ended
 from sidecar.protocol.ids import show
@@ -23,6 +24,15 @@ async def taken_up(ctx: CallContext, exec: bytes) -> Process:
             started=Started.YES,
         ) from None
     return process
+
+
+def sent_before(ctx: CallContext, process: Process, output: Output, start: int = 0) -> int | None:
+    """How far an earlier core may have sent this output from `start` on; None: this one is the
+    first. Of a program that was unknown offsets count anew: they are no place in what an earlier
+    core has sent, and whoever has any of that cannot go on."""
+    if not ctx.is_resumed:
+        return None
+    return start if process.is_adopted else output.size
 
 
 async def outcome(process: Process) -> Ended:

@@ -25,7 +25,7 @@ from sidecar.protocol.envelope import dumps, loads
 from sidecar.services.exec import answers
 from sidecar.services.exec.feeding import feed, refusing_input
 from sidecar.services.exec.orders import spec_of
-from sidecar.services.exec.resuming import outcome, taken_up
+from sidecar.services.exec.resuming import outcome, sent_before, taken_up
 
 
 async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
@@ -84,10 +84,10 @@ def _sending(
         return
     for output in process.outputs.values():
         if is_live:
-            _send(ctx, output, sources)
+            _send(ctx, process, output, sources)
         else:
-            output.on_grown = partial(_outgrow, ctx, output, sources)
-            _outgrow(ctx, output, sources)
+            output.on_grown = partial(_outgrow, ctx, process, output, sources)
+            _outgrow(ctx, process, output, sources)
     try:
         yield
     finally:
@@ -120,15 +120,19 @@ async def _answer_of(
     return answer, is_whole
 
 
-def _outgrow(ctx: CallContext, output: Output, sources: dict[int, SpoolSource]) -> None:
+def _outgrow(
+    ctx: CallContext, process: Process, output: Output, sources: dict[int, SpoolSource]
+) -> None:
     """Output that outgrows the result becomes a stream at once."""
     if output.size > answers.SMALL and output.n not in sources:
-        _send(ctx, output, sources)
+        _send(ctx, process, output, sources)
 
 
-def _send(ctx: CallContext, output: Output, sources: dict[int, SpoolSource]) -> None:
+def _send(
+    ctx: CallContext, process: Process, output: Output, sources: dict[int, SpoolSource]
+) -> None:
     sources[output.n] = source = output.source(0, paces=True, remembers=True)
-    ctx.send(output.n, source, sent=output.size if ctx.is_resumed else None)
+    ctx.send(output.n, source, sent=sent_before(ctx, process, output))
 
 
 HANDLERS: dict[str, Handler] = {"exec.run": run}

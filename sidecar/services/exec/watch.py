@@ -21,7 +21,7 @@ from sidecar.protocol.names import Scope
 from sidecar.protocol.streams import STDERR, STDOUT
 from sidecar.services.exec import answers
 from sidecar.services.exec.feeding import feed, refusing_input
-from sidecar.services.exec.resuming import taken_up
+from sidecar.services.exec.resuming import sent_before, taken_up
 
 
 async def attach(ctx: CallContext, arguments: ExecAttach) -> dict[str, Any]:
@@ -93,10 +93,9 @@ def _sources(
         process.outputs[n].spool.check_offset(at)
     sources = {}
     for n, at in offsets.items():
-        source = process.outputs[n].source(at, paces=is_owner, follow=arguments.follow)
-        sources[n] = source
-        sent = process.outputs[n].size if ctx.is_resumed else None
-        ctx.send(n, source, start=at, sent=sent)
+        output = process.outputs[n]
+        sources[n] = source = output.source(at, paces=is_owner, follow=arguments.follow)
+        ctx.send(n, source, start=at, sent=sent_before(ctx, process, output, at))
     return sources
 
 
