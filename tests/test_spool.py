@@ -20,7 +20,7 @@ from sidecar.protocol.spool import OnFull
 from sidecar.reading import OffsetReader
 from sidecar.spool import Piece, Spool
 from sidecar.spoolbudget import SpoolBudget
-from sidecar.spoolfile import PAGE
+from sidecar.spoolfile import PAGE, SpoolFile
 
 KIB = 1024
 MIB = 1024 * KIB
