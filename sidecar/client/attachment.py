@@ -327,10 +327,10 @@ class RemoteAttachment:
                 if envelope.n in call.senders:
                     call.senders[envelope.n].receive(envelope)
                 else:
-                    call.receiver(envelope.n).feed(envelope)
+                    call.receiver(envelope.n, has_begun=True).feed(envelope)
             case wire.Data() | wire.End() | wire.Skip() | wire.Blocked():
                 if envelope.n is not None:
-                    call.receiver(envelope.n).feed(envelope)
+                    call.receiver(envelope.n, has_begun=True).feed(envelope)
 
     def _state(self, call: PendingCall, state: wire.State) -> None:
         if call.receive_state(state):

@@ -57,6 +57,7 @@ class PendingCall:
         self._send = send
         self._ended = anyio.Event()
         self._fence_until: float | None = None
+        self._was_asked = False
         self._count_anew()
 
     def _count_anew(self) -> None:
@@ -73,18 +74,22 @@ class PendingCall:
     def has_ended(self) -> bool:
         return self._ended.is_set()
 
-    def receiver(self, n: int, *, start: int = 0) -> Receiver:
+    def receiver(self, n: int, *, start: int = 0, has_begun: bool = False) -> Receiver:
         """The incoming stream `n`, which may not have begun yet; what lies before `start` is
-        not wanted."""
+        not wanted. One that an ask did not name waits there until it is asked for, unless it
+        `has_begun`: then something of it has just come."""
         known = self.receivers.get(n)
         if known is None:
             stream = ReceiveStream(self.id, n, window=max(self._credit, 1), start=start)
             known = Receiver(stream, send=self._send, clock=self._clock)
             self.receivers[n] = known
+            if self._was_asked and not has_begun:
+                self._send(self.ask())
         return known
 
     def ask(self) -> wire.Ask:
         """What became of it? Sent after every new attachment."""
+        self._was_asked = True
         return wire.Ask(
             self.id,
             {n: r.stream.resume() for n, r in self.receivers.items() if r.stream.ended is None},

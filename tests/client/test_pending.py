@@ -245,6 +245,20 @@ async def test_a_result_may_say_the_end_of_a_stream_whose_end_was_lost() -> None
     assert [chunk async for chunk in receiver] == [b"abc"]
 
 
+def test_a_stream_that_no_ask_has_named_is_asked_for_when_the_result_tells_of_it() -> None:
+    bench = Bench()
+    bench.call.ask()  # on a new attachment: whatever was sent before waits to be asked for
+    bench.call.receive_result(wire.Result(ID, b"\xa0", streams={3: [0, None]}))
+    assert bench.sent == [wire.Ask(ID, {3: [0, 0, 100]})]
+
+
+def test_a_stream_that_has_begun_to_come_is_not_asked_for() -> None:
+    bench = Bench()
+    bench.call.ask()
+    bench.call.receiver(3, has_begun=True)
+    assert bench.sent == []
+
+
 async def test_what_is_reset_after_its_end_is_still_whole() -> None:
     bench = Bench()
     receiver = bench.call.receiver(1)
