@@ -144,7 +144,8 @@ class PendingCall:
     def _is_unknown(self) -> bool:
         """To a call that was accepted, that is a loss of memory."""
         if self.call is None:
-            self.fail(CallError(Code.UNKNOWN_CALL, f"the sidecar knows no call {show(self.id)}"))
+            code = Code.ANSWER_GONE if self.has_ended else Code.UNKNOWN_CALL
+            self.fail(CallError(code, f"the sidecar knows no call {show(self.id)}"))
             return False
         if not self.accepted:
             return not self.is_only_asked_about or self._begin_anew()

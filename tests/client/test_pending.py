@@ -180,6 +180,17 @@ async def test_one_that_is_only_asked_about_is_never_sent() -> None:
     assert (caught.value.code, caught.value.retry) == (Code.UNKNOWN_CALL, Retry.SAME_ID)
 
 
+async def test_after_its_result_what_is_unknown_of_it_is_the_rest_of_its_streams() -> None:
+    bench = Bench(None)
+    receiver = bench.call.receiver(1)
+    bench.call.receive_result(wire.Result(ID, wire.dumps(1), streams={1: [9, None]}))
+    bench.call.receive_state(wire.State(ID, "unknown_call"))
+    assert await bench.call.wait() == 1
+    with pytest.raises(CallError) as caught:
+        await receiver.receive()
+    assert caught.value.code is Code.ANSWER_GONE
+
+
 async def test_an_ask_that_nobody_answers_ends_after_a_minute() -> None:
     bench = Bench(None)
     assert bench.pass_time(1000) == [ACCEPT_TIME]
