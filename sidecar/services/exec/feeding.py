@@ -12,6 +12,8 @@ from sidecar.errors import CallError, Code, Invalid, Started
 from sidecar.processes.input import Input
 from sidecar.protocol.streams import STDIN
 
+LEAVE_TIME = 1.0  # seconds for what a leaving user has typed
+
 
 async def feed(ctx: CallContext, input: Input) -> None:
     """Until the stream ends, which is the end of input; a stream that is broken off, or whose
@@ -30,6 +32,15 @@ async def feed(ctx: CallContext, input: Input) -> None:
         raise
     with suppress(Invalid):  # ended by somebody else, or a terminal, which has no end of input
         await input.end()
+
+
+async def feed_received(ctx: CallContext, input: Input) -> None:
+    """What has come by now: it was acknowledged, so whoever sent it may leave. Shielded, and what
+    the program does not read in a second is given up."""
+    receiver = ctx.receiver(STDIN)
+    with anyio.move_on_after(LEAVE_TIME, shield=True), suppress(CallError):
+        while receiver.is_ready and (chunk := await receiver.receive()):
+            await input.write(chunk)
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from sidecar.protocol.envelope import dumps, loads
 from sidecar.protocol.names import Scope
 from sidecar.protocol.streams import STDERR, STDOUT
 from sidecar.services.exec import answers
-from sidecar.services.exec.feeding import feed, refusing_input
+from sidecar.services.exec.feeding import feed, feed_received, refusing_input
 from sidecar.services.exec.resuming import sent_before, taken_up
 
 
@@ -32,11 +32,17 @@ async def attach(ctx: CallContext, arguments: ExecAttach) -> dict[str, Any]:
         _check_input(ctx, process)
     is_owner = ctx.scope is Scope.FULL and ctx.controller == process.owner is not None
     sources = _sources(ctx, process, arguments, is_owner=is_owner)
-    if sources:
-        await ctx.started(dumps([arguments.model_dump(), is_owner]))
-    if not arguments.follow:
-        return _now(process) | answers.of_outputs(process, sources)
-    return await _see_out(ctx, process, sources, _follow(ctx, process, with_input=arguments.input))
+    try:
+        if sources:
+            await ctx.started(dumps([arguments.model_dump(), is_owner]))
+        if not arguments.follow:
+            return _now(process) | answers.of_outputs(process, sources)
+        following = _follow(ctx, process, with_input=arguments.input)
+        return await _see_out(ctx, process, sources, following)
+    except anyio.get_cancelled_exc_class():
+        if arguments.input and arguments.follow and process.input is not None:
+            await feed_received(ctx, process.input)
+        raise
 
 
 async def resume_attach(ctx: CallContext, note: bytes) -> dict[str, Any]:
