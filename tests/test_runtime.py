@@ -228,8 +228,7 @@ async def test_a_journal_that_cannot_be_used_ends_it_with_77_and_one_sentence(
 ) -> None:
     async with open_stack(tmp_path, sidecars=0) as stack:
         state = tmp_path / "state-0"
-        state.mkdir(mode=0o700)
-        (state / "journal").write_text("no folder")
+        (state / "journal" / "mark").mkdir(parents=True)
         status, log = await run_to_its_end(stack, state)
         assert status == 77
         assert "Traceback" not in log

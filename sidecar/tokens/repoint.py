@@ -100,7 +100,9 @@ def parse_request(
             _refuse_odd(token, wall)
             asked = Repoint(HUB, token.url, token.value)
     except SettingsError as error:
-        hint = "; if it is a run token, name its endpoint" if is_plain and not (named or hub) else ""
+        hint = (
+            "; if it is a run token, name its endpoint" if is_plain and not (named or hub) else ""
+        )
         raise Invalid(f"the token: {error}{hint}") from None
     hosts.check(asked.url)
     return asked

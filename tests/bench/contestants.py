@@ -26,7 +26,6 @@ from sidecar.hands.interface import Hands, Program, Running, Terminal
 from sidecar.hands.local.hands import LocalHands
 from sidecar.identity import new_id
 from sidecar.pipes import PipeReader
-from sidecar.protocol.spool import OnFull
 from sidecar.spool import Spool
 from sidecar.spoolbudget import SpoolBudget
 from tests.bench.measure import seconds
