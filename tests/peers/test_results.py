@@ -261,6 +261,8 @@ async def test_a_cursor_is_a_number_and_the_next_event_is_the_one_behind_it(
             answer = await peer.attach(after=after, series=stack.sidecar.journal.series)
             assert answer.last == last
             assert (await peer.expect(wire.Event)).seq == after + 1
+            if after + 1 < last:
+                await peer.expect(wire.Event, seq=last)  # nothing of it comes to the next one
             peer.forget()
 
 
