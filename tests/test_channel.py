@@ -361,7 +361,7 @@ class SilentRelay:
                     tasks.start_soon(self._pump, client, service)
                     await self._pump(service, client)
                     tasks.cancel_scope.cancel()
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+        except* (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             flows.set()
 
     async def _pump(self, source: anyio.abc.SocketStream, sink: anyio.abc.SocketStream) -> None:

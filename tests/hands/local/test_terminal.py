@@ -235,6 +235,7 @@ async def test_the_control_socket_is_descriptor_three(start: Start, any_hands: H
     await screen.shows("got question")
     await anyio.wait_readable(running.control)
     assert os.read(running.control, 100) == b"answer\n"
+    await anyio.wait_readable(running.control)
     assert os.read(running.control, 100) == b"", "nobody else has it open"
 
 
