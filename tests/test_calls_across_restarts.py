@@ -25,6 +25,8 @@ from sidecar.protocol.attach import DURABLE_RECEIPTS
 from sidecar.protocol.calls import call_digest
 from sidecar.protocol.ids import uuid7
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 EX_UNUSABLE = 77  # `sidecar run`: see its help
 
 

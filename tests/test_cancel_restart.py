@@ -16,6 +16,8 @@ from stack import Stack, open_stack, until
 
 from sidecar.client import CallError, Code
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 
 @pytest.fixture
 def socket() -> Iterator[Path]:

@@ -20,6 +20,8 @@ from sidecar.client import CallError, Code, Retry, Run, Started
 from sidecar.protocol.streams import CONTENT
 from sidecar.streaming import BytesSource
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 
 @pytest.fixture
 def socket() -> Iterator[Path]:

@@ -21,6 +21,8 @@ from sidecar.hub import Hub, HubSettings
 from sidecar.localsocket import ask
 from sidecar.streaming import BytesSource
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 PROMPT = 5.0  # seconds within which a core ends that has nothing to wait for
 
 

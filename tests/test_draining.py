@@ -22,6 +22,8 @@ from sidecar.protocol import envelope as wire
 from sidecar.protocol.names import Scope
 from sidecar.streaming import BytesSource
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 
 async def start(stack: Stack, **options: Any) -> tuple[subprocess.Popen[bytes], Run]:
     """A sidecar process, and a controller attached to it."""

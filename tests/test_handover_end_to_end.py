@@ -16,6 +16,8 @@ from sidecar.hub import Hub, HubSettings
 from sidecar.protocol.names import controller_grant, sidecar_grant
 from sidecar.tokens import TokenFile, make_token
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 HANDOVERS = 10
 LINES = 5_000
 COUNT = f"for i in $(seq 1 {LINES}); do echo line $i; [ $((i % 50)) = 0 ] && sleep 0.02; done"

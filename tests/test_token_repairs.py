@@ -19,6 +19,8 @@ from sidecar.hub import Hub, HubSettings
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.names import sidecar_grant
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 SIDECAR = f"sandbox:{RUN}"
 SILENCE = 1.5  # seconds in which a sidecar that has a good token would have dialled
 

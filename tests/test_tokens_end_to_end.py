@@ -16,6 +16,8 @@ from sidecar.client import CallableProvider, Controller, Run, Token
 from sidecar.hub import Hub, HubSettings
 from sidecar.protocol.names import controller_grant
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 LIFE = 2.0  # seconds of a token; it is renewed at half of that
 COUNTING = "for i in $(seq 1 100); do echo line $i; sleep 0.1; done"
 COUNTED = b"".join(b"line %d\n" % i for i in range(1, 101))

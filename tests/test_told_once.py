@@ -14,6 +14,8 @@ from stack import open_stack
 
 from sidecar.client import CallError, Code, Cursor, Event, Run
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 KILLS = 5
 SEED = 20261123
 

@@ -15,6 +15,8 @@ from sidecar.client import CallError, Code
 from sidecar.hub import Hub, HubSettings
 from sidecar.protocol import envelope as wire
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 LIFE = 2.0  # seconds of a token: the old one asks for another soon, and is told
 
 

@@ -15,6 +15,8 @@ from stack import PATIENCE, Stack, is_listening, open_stack, until
 
 from sidecar.client import CallError, Cursor, Event, Gap, Run
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 KILLS = 3
 
 

@@ -24,6 +24,8 @@ from sidecar.clock import SystemClock
 from sidecar.identity import new_id
 from sidecar.protocol import envelope as wire
 
+pytestmark = pytest.mark.slow  # real processes, killed and started again
+
 UNTIL_GO = "until [ -e go ]; do sleep 0.01; done"
 
 
