@@ -130,14 +130,6 @@ def _read(path: Path) -> RunToken | None:
         return RunToken(check_run_token(found["run_token"]), found["origin"], found["mark"])
     except FileNotFoundError:
         return None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        SettingsError,
-    ) as error:
+    except _UNREADABLE as error:
         _log.warning("%s cannot be read (%s) and is not used", path, type(error).__name__)
         return None
