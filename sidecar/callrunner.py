@@ -30,7 +30,7 @@ from sidecar.opencalls import OpenCall
 from sidecar.protocol import calls, limits
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import Origin
-from sidecar.protocol.effects import Effect
+from sidecar.protocol.effects import Effect, answers_with_content
 from sidecar.protocol.ids import show
 from sidecar.protocol.names import Scope
 from sidecar.protocol.receipts import (
@@ -168,7 +168,7 @@ class CallRunner:
         call.admitted = True
         self._accept(call)
         value = await self._run(call, lambda: bound.handler(call.context, arguments))
-        return self._result(call, value)
+        return self._result(call, bound, value)
 
     async def _take_up(self, call: OpenCall, receipt: Receipt) -> wire.Result:
         assert self._commands is not None
@@ -180,7 +180,8 @@ class CallRunner:
         call.has_resumer = True
         self.progress.ring()
         value = await self._run(call, lambda: resume(call.context, note))
-        return self._result(call, value)
+        assert bound is not None
+        return self._result(call, bound, value)
 
     async def _begin(self, call: OpenCall) -> wire.Result | None:
         """The receipt. None if the call is new and to be run."""
@@ -269,11 +270,14 @@ class CallRunner:
         assert scope.cancelled_caught
         raise calls.too_late(call.context.id, started=call.started)
 
-    def _result(self, call: OpenCall, value: dict[str, Any]) -> wire.Result:
+    def _result(self, call: OpenCall, bound: Bound, value: dict[str, Any]) -> wire.Result:
+        """Raises `denied` for content that may not leave."""
         encoded = wire.dumps(value)
+        if answers_with_content(bound.name, bound.effect):
+            call.context.egress.take(len(encoded))
         if len(encoded) <= INLINE_BYTES:
             return wire.Result(call.context.id, encoded, seq=self._last_seq())
-        call.context.send(RESULT_STREAM, BytesSource(encoded))
+        call.context.send(RESULT_STREAM, BytesSource(encoded), is_counted=True)
         return wire.Result(call.context.id, seq=self._last_seq())
 
     async def _end(self, call: OpenCall, result: wire.Result) -> None:

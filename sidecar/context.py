@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from sidecar.clock import Clock
+from sidecar.egress import CallEgress, Egress, MeteredSource
 from sidecar.errors import CallError, Code, Started
 from sidecar.hands.interface import Hands
 from sidecar.journal import Emit
@@ -30,6 +31,8 @@ from sidecar.protocol.limits import STREAM_CREDIT
 from sidecar.protocol.names import Scope
 from sidecar.protocol.streams import ReceiveStream, SendStream
 from sidecar.streaming import Receiver, Sender, Source
+from sidecar.turns import Turns
+from sidecar.uploads import Uploads
 
 if TYPE_CHECKING:
     from sidecar.protocol.attach import Attachment
@@ -42,6 +45,7 @@ class Means:
     hands: Hands
     clock: Clock
     policy: Policy
+    egress: Egress
     emit: Emit
     wake: Callable[[], None]  # the channel has something to send
     wake_soon: Callable[[], None]  # it has something that may wait for company, 20 ms at most
@@ -49,6 +53,8 @@ class Means:
     facts: Callable[[], Mapping[str, Any]]  # what `sidecar.info` answers
     end_run: Callable[[float | None], Awaitable[Mapping[str, Any]]]  # what `run.end` does
     forget_reader: Callable[[str], None]  # what `events.forget` does
+    uploads: Uploads
+    turns: Turns = field(default_factory=Turns)  # of what is done to one file, by its identity
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +76,10 @@ class CallContext:
     is_resumed: bool = False  # an earlier life of the sidecar began it
     asked: dict[int, list[int]] = field(default_factory=dict)  # for streams that are not here yet
     ends: list[anyio.CancelScope] = field(default_factory=list)  # cancelled, the call is to end
+    egress: CallEgress = field(init=False)  # what of its content may leave
+
+    def __post_init__(self) -> None:
+        self.egress = self.means.egress.of_call()
 
     @property
     def hands(self) -> Hands:
@@ -108,16 +118,28 @@ class CallContext:
                 f"{self.command} answers with a stream: attach and call again",
             )
 
-    def send(self, n: int, source: Source, *, start: int = 0, sent: int | None = None) -> Sender:
+    def send(
+        self,
+        n: int,
+        source: Source,
+        *,
+        start: int = 0,
+        sent: int | None = None,
+        is_counted: bool = False,
+    ) -> Sender:
         """Begin to send stream `n` from `source`, its bytes from `start` on; `check_streams` is
-        asked first.
+        asked first. What may not leave any more ends it with `denied`.
 
         `sent`, of a resumed call: an earlier life may have sent all up to there. How far it came
-        only the receiver knows, so nothing is sent until that asks.
+        only the receiver knows, so nothing is sent until that asks. `is_counted`: its bytes are
+        no content, or were taken from `egress` already.
         """
         self.check_streams()
         limit = start + self.credit
         stream = SendStream(self.id, n, limit=limit, start=start, sent=sent)
+        if not is_counted:
+            is_resumed = sent is not None
+            source = MeteredSource(source, self.egress, start=start, is_resumed=is_resumed)
         sender = Sender(stream, source, clock=self.means.clock, wake=self.means.wake)
         self.senders[n] = sender
         if self.caller is not None:

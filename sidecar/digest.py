@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import cache
 
 import anyio
 
 from sidecar.protocol.limits import DIGEST_CHUNKS, DIGEST_INLINE_BYTES, DIGEST_JOB_BYTES
+from sidecar.threads import Crew
 
 
 @cache
-def _worker() -> ThreadPoolExecutor:
+def _worker() -> Crew:
     # One thread and no more: it is what keeps the chunks of a digest in order.
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="digest")
+    return Crew(1, "digest")
 
 
 class Digest:

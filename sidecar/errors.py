@@ -6,7 +6,7 @@ may do next. Four kinds:
     SidecarError                    base; never raised itself
     ├── CallError                   answers one call; carries a code (table below)
     │   ├── Invalid                 the caller's arguments
-    │   ├── Outside                 a path that leaves the workspace
+    │   ├── Outside                 a path that leaves the workspace, and the other roots
     │   └── LimitExceeded           a stated bound was reached
     ├── ProtocolError               the peer broke the wire protocol
     ├── SettingsError               this process was set up wrongly
@@ -26,14 +26,15 @@ The codes, what they mean, and what a caller may do (`retry`: never | same_id | 
     denied               policy forbids it                                     never
     forbidden            the caller's scope does not cover it                  never
     permission_denied    the operating system refused (EACCES, EPERM)          never
-    outside              the path leaves the workspace                         never
+    outside              the path leaves the workspace, and the other roots    never
     not_found            no such file, program, or process                     never
     exists               it is there already                                   never
     is_directory         a file was needed                                     never
     not_directory        a directory was needed                                never
     not_empty            the directory still has entries                       never
     no_space             disk or quota is full                                 new_id
-    read_only            the file system is mounted read-only                  never
+    read_only            the file system or the root is for reading only       never
+    busy                 in use: a mount point, or a file that is executed     new_id
     limit                a stated bound (open calls, sizes, credit)            new_id
     invalid              malformed envelope or arguments                       never
     unknown_command      the catalogue has no such command                     never
@@ -46,11 +47,12 @@ The codes, what they mean, and what a caller may do (`retry`: never | same_id | 
     unknown_call         no receipt for this call id                           same_id
     not_accepted         no answer within the time to accept                   new_id
     outcome_unknown      it started; how it ended cannot be known              never
+    interrupted          a restart cut an upload short; its part is kept       new_id
     answer_gone          it ended; the stored answer was evicted               never
     needs_attachment     the answer is too large for a caller not attached     new_id
     precondition_failed  an etag or digest condition did not hold              new_id
     digest_mismatch      the bytes that arrived are not the bytes that left    new_id
-    source_changed       the file changed while it was being read              new_id
+    source_changed       the file changed or moved while it was being read     new_id
     ending               this sidecar takes no calls any more: it ends         same_id
     io_error             another operating system error (details: errno)       new_id
     internal             a defect of ours; the log has the traceback           new_id
@@ -78,6 +80,7 @@ class Code(StrEnum):
     NOT_EMPTY = "not_empty"
     NO_SPACE = "no_space"
     READ_ONLY = "read_only"
+    BUSY = "busy"
     LIMIT = "limit"
     INVALID = "invalid"
     UNKNOWN_COMMAND = "unknown_command"
@@ -90,6 +93,7 @@ class Code(StrEnum):
     UNKNOWN_CALL = "unknown_call"
     NOT_ACCEPTED = "not_accepted"
     OUTCOME_UNKNOWN = "outcome_unknown"
+    INTERRUPTED = "interrupted"
     ANSWER_GONE = "answer_gone"
     NEEDS_ATTACHMENT = "needs_attachment"
     PRECONDITION_FAILED = "precondition_failed"
@@ -118,6 +122,7 @@ class Retry(StrEnum):
 
 _NEW_ID = {
     Code.NO_SPACE,
+    Code.BUSY,
     Code.LIMIT,
     Code.HANDS_AWAY,
     Code.TIMEOUT,
@@ -125,6 +130,7 @@ _NEW_ID = {
     Code.EXPIRED_ID,
     Code.NOT_ACCEPTED,
     Code.NEEDS_ATTACHMENT,
+    Code.INTERRUPTED,
     Code.PRECONDITION_FAILED,
     Code.DIGEST_MISMATCH,
     Code.SOURCE_CHANGED,
@@ -181,7 +187,7 @@ class Invalid(CallError):
 
 
 class Outside(CallError):
-    """A path that leaves the workspace, by `..`, a symbolic link or an absolute name."""
+    """A path that leaves its root, by `..`, a symbolic link or an absolute name."""
 
     def __init__(self, path: str | bytes) -> None:
         super().__init__(Code.OUTSIDE, f"{show_path(path)} leaves the workspace", path=path)
@@ -277,9 +283,17 @@ class NetworkFailure(ChannelError):
     reason = "network"
 
 
+# What errno(3), the man page of a call, or a file system's documentation gives as the reason for
+# a call about a path or a program. What is not here is `io_error`: a disk, a network or a server
+# that failed (EIO, ENOTCONN of a dead FUSE server, ETIMEDOUT of a soft NFS mount, EUCLEAN, ...),
+# and EINTR, after which Python calls again by itself (PEP 475).
 _ERRNO_CODES = {
     errno.EACCES: Code.PERMISSION_DENIED,
     errno.EPERM: Code.PERMISSION_DENIED,
+    errno.ENOKEY: Code.PERMISSION_DENIED,  # an encrypted directory that is locked (fscrypt)
+    errno.EKEYEXPIRED: Code.PERMISSION_DENIED,
+    errno.EKEYREVOKED: Code.PERMISSION_DENIED,
+    errno.EKEYREJECTED: Code.PERMISSION_DENIED,
     errno.ENOENT: Code.NOT_FOUND,
     errno.EEXIST: Code.EXISTS,
     errno.EISDIR: Code.IS_DIRECTORY,
@@ -289,16 +303,30 @@ _ERRNO_CODES = {
     errno.EDQUOT: Code.NO_SPACE,
     errno.EFBIG: Code.NO_SPACE,
     errno.EROFS: Code.READ_ONLY,
+    errno.EBUSY: Code.BUSY,
+    errno.ETXTBSY: Code.BUSY,
+    errno.ESTALE: Code.SOURCE_CHANGED,  # its server knows the file no more
     errno.EMFILE: Code.LIMIT,
     errno.ENFILE: Code.LIMIT,
     errno.EAGAIN: Code.LIMIT,
     errno.ENOMEM: Code.LIMIT,
+    errno.ENOBUFS: Code.LIMIT,
+    errno.ENOLCK: Code.LIMIT,
+    errno.EUSERS: Code.LIMIT,
     errno.E2BIG: Code.LIMIT,
+    errno.EMLINK: Code.LIMIT,  # names of one file, or directories in one
     errno.ENAMETOOLONG: Code.INVALID,
     errno.EINVAL: Code.INVALID,
     errno.ELOOP: Code.INVALID,
+    errno.EILSEQ: Code.INVALID,  # no UTF-8, where a file system takes nothing else
+    errno.EXDEV: Code.UNSUPPORTED,  # no rename and no link between two file systems
     errno.ENOSYS: Code.UNSUPPORTED,
     errno.EOPNOTSUPP: Code.UNSUPPORTED,
+    errno.EOVERFLOW: Code.UNSUPPORTED,
+    errno.ENOTTY: Code.UNSUPPORTED,
+    errno.ESPIPE: Code.UNSUPPORTED,
+    errno.ENXIO: Code.UNSUPPORTED,  # a socket, or a device that is not there
+    errno.ENODEV: Code.UNSUPPORTED,
 }
 
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from sidecar.hands.interface import Hands
 from sidecar.hands.local.environment import Environment
 from sidecar.hands.local.hands import LocalHands
+from sidecar.hands.rootlist import parse_roots
 from sidecar.parts import Parts
 
 
@@ -15,6 +16,10 @@ async def open_hands(parts: Parts, stack: AsyncExitStack) -> tuple[Hands, None]:
     settings = parts.settings
     environment: Environment = "inherited" if settings.environment == "inherited" else "clean"
     opened = LocalHands.open_root(
-        settings.workspace, environment=environment, cgroup=settings.cgroup or None, adopt=True
+        settings.workspace,
+        roots=parse_roots(settings.roots),
+        environment=environment,
+        cgroup=settings.cgroup or None,
+        adopt=True,
     )
     return await stack.enter_async_context(opened), None

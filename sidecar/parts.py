@@ -25,7 +25,9 @@ from sidecar.tokens.switch import SwitchProvider
 if TYPE_CHECKING:
     from sidecar.context import Means
     from sidecar.dispatch import Dispatcher
+    from sidecar.egress import Egress
     from sidecar.processes.store import ProgramStore
+    from sidecar.uploadnotes import UploadNotes
 
 
 @dataclass(slots=True, repr=False)
@@ -48,6 +50,8 @@ class Parts:
     opened: anyio.Event = field(default_factory=anyio.Event)  # there is a journal
     journal: Journal = field(init=False)
     programs: ProgramStore = field(init=False)
+    egress: Egress = field(init=False)
+    uploads: UploadNotes = field(init=False)
     means: Means = field(init=False)
     dispatcher: Dispatcher = field(init=False)
 
@@ -117,6 +121,7 @@ def facts(parts: Parts) -> dict[str, Any]:
             "degraded": parts.journal.degraded,
         },
         "receipts": {"durable": parts.dispatcher.durable},
+        "egress": parts.egress.facts(),
         "dropped": dict(parts.exchange.dropped),
     }
 

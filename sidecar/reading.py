@@ -13,14 +13,30 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from contextlib import suppress
 
-import anyio.to_thread
-
 from sidecar.protocol.limits import READ_BYTES
+from sidecar.threads import in_thread
 
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 _UNKNOWN_FLAG = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+
+class _Room(threading.local):
+    """What is read into, before it is copied: one for all readers of a thread, for none of them
+    waits in between. Kept, for clearing a new one costs as much as reading."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+
+    def of(self, size: int) -> memoryview:
+        if len(self.buffer) < size:
+            self.buffer = bytearray(size)
+        return memoryview(self.buffer)[:size]
+
+
+_ROOM = _Room()
 
 
 class OffsetReader:
@@ -29,7 +45,6 @@ class OffsetReader:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._may_try = _NOWAIT is not None
-        self._buffer = bytearray()  # kept, for clearing a new one costs as much as reading
         self.hops = 0  # reads that a thread did
 
     async def read(self, offset: int, size: int) -> bytes:
@@ -43,9 +58,7 @@ class OffsetReader:
         return await self._read_in_thread(offset, size)
 
     def _read_nowait(self, offset: int, size: int) -> bytes | None:
-        if len(self._buffer) < size:
-            self._buffer = bytearray(size)
-        room = memoryview(self._buffer)[:size]
+        room = _ROOM.of(size)
         try:
             count = os.preadv(self._fd, [room], offset, _NOWAIT or 0)
         except BlockingIOError:
@@ -72,7 +85,7 @@ class OffsetReader:
                 os.close(fd)
 
         try:
-            return await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
+            return await in_thread(read, abandon_on_cancel=True)
         finally:
             with suppress(IndexError):
                 os.close(duplicates.pop())

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from sidecar import __version__
 from sidecar.context import Means
@@ -23,17 +22,22 @@ from sidecar.durable.journal import open_journal
 from sidecar.durable.receipts import open_receipts
 from sidecar.durable.recovery import boot_id
 from sidecar.durable.writer import LogWriter
+from sidecar.egress import Egress
+from sidecar.egressfile import open_count
 from sidecar.ending import Teller
 from sidecar.hands.interface import Hands
 from sidecar.identity import new_id
 from sidecar.localsocket import LocalSocket
 from sidecar.parts import Parts, facts, health_of
-from sidecar.policy import Policy
+from sidecar.policy import EgressLimits, Policy
 from sidecar.processes.store import ProgramStore
 from sidecar.processes.table import Processes
 from sidecar.receipts import Receipts
 from sidecar.settings import LONGEST_DRAIN
 from sidecar.statefile import State
+from sidecar.threads import in_thread
+from sidecar.uploadnotes import UploadNotes
+from sidecar.uploads import Uploads
 
 Opened = tuple[Hands, Callable[[], Coroutine[Any, Any, None]] | None]
 
@@ -42,7 +46,7 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> None:
     """Until cancelled. State and hands are left to `stack`: they are closed when all tasks have
     ended, hands first. Raises `StateUnusable`."""
     receipts = await open_state(parts, stack)
-    open_hands = await anyio.to_thread.run_sync(_load_hands, bool(parts.settings.hands))
+    open_hands = await in_thread(_load_hands, bool(parts.settings.hands))
     hands, keep_connected = await open_hands(parts, stack)
     complete(parts, hands, receipts)
     async with anyio.create_task_group() as group:
@@ -56,7 +60,7 @@ async def open_state(parts: Parts, stack: AsyncExitStack) -> Receipts:
     """The journal, in which this start is the next event, what is known of programs, and the
     receipts. `stack` closes them: from then on nothing may be emitted. Raises `StateUnusable`."""
     folder, clock = parts.folder, parts.clock
-    boot = await anyio.to_thread.run_sync(boot_id)
+    boot = await in_thread(boot_id)
     writer = await stack.enter_async_context(LogWriter())
     journal = await open_journal(
         folder / "journal", writer, clock, new_series=partial(new_id, clock), boot=boot
@@ -65,12 +69,23 @@ async def open_state(parts: Parts, stack: AsyncExitStack) -> Receipts:
     receipts = await open_receipts(folder / "receipts", writer, clock, boot=boot)
     stack.push_async_callback(receipts.aclose)
     open_programs = partial(ProgramStore.open, folder, series=journal.series, last=journal.last)
-    parts.programs = await anyio.to_thread.run_sync(open_programs)
+    parts.programs = await in_thread(open_programs)
+    parts.uploads = await in_thread(UploadNotes.open, folder / "uploads")
+    parts.egress = await in_thread(_open_egress, parts)
+    stack.push_async_callback(in_thread, parts.egress.close)
     parts.journal = journal
     parts.opened.set()
     parts.emit("sidecar.started", {"version": __version__, "incarnation": parts.incarnation})
     journal.announce(parts.emit)
     return receipts
+
+
+def _open_egress(parts: Parts) -> Egress:
+    """The count of what leaves. Without a limit it may be one that does not last."""
+    settings = parts.settings
+    limits = EgressLimits(settings.egress_call or None, settings.egress_run or None)
+    count = open_count(parts.folder / "egress", is_needed=limits.run is not None)
+    return Egress(Policy(limits), count)
 
 
 def _load_hands(is_apart: bool) -> Callable[[Parts, AsyncExitStack], Awaitable[Opened]]:
@@ -89,7 +104,8 @@ def complete(parts: Parts, hands: Hands, receipts: Receipts) -> None:
     parts.means = Means(
         hands=hands,
         clock=parts.clock,
-        policy=Policy(),
+        policy=parts.egress.policy,
+        egress=parts.egress,
         emit=parts.emit,
         wake=parts.exchange.wake,
         wake_soon=parts.exchange.wake_soon,
@@ -97,6 +113,7 @@ def complete(parts: Parts, hands: Hands, receipts: Receipts) -> None:
         facts=lambda: facts(parts),
         end_run=partial(tell_to_end, parts, Teller.RUN_END),
         forget_reader=parts.journal.forget,
+        uploads=Uploads(hands, parts.clock, parts.uploads),
     )
     parts.dispatcher = Dispatcher(
         parts.means,
@@ -115,9 +132,10 @@ async def take_calls(parts: Parts) -> None:
     """
     async with parts.means.processes.running(), anyio.create_task_group() as group:
         await group.start(parts.dispatcher.run)
+        group.start_soon(parts.means.uploads.run)
         parts.dispatcher.recover()
         parts.exchange.begin(parts.dispatcher, parts.journal)
-        bound_commands = await anyio.to_thread.run_sync(_load_catalogue)
+        bound_commands = await in_thread(_load_catalogue)
         parts.dispatcher.install(bound_commands())
         if parts.state.state is State.STARTING:
             await parts.state.move(State.RUNNING)

@@ -62,6 +62,7 @@ async def test_each_is_told_in_one_sentence_with_the_way_out(tmp_path: Path) -> 
         assert [child.poll() for child in children] == [None] * 4
 
 
+@pytest.mark.slow
 async def test_a_run_token_that_will_not_do_is_told_and_waits_for_another(tmp_path: Path) -> None:
     hub = Hub(HubSettings(platform=True))
     async with open_stack(tmp_path, sidecars=0, hub=hub) as stack:

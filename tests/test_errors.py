@@ -74,29 +74,47 @@ def test_a_path_is_shown_as_printable_text(path: str | bytes, shown: str) -> Non
     assert show_path(path).encode()  # it can be sent
 
 
+CODES_OF_THE_SYSTEM = {
+    Code.PERMISSION_DENIED: "EACCES EPERM ENOKEY EKEYEXPIRED EKEYREVOKED EKEYREJECTED",
+    Code.NOT_FOUND: "ENOENT",
+    Code.EXISTS: "EEXIST",
+    Code.IS_DIRECTORY: "EISDIR",
+    Code.NOT_DIRECTORY: "ENOTDIR",
+    Code.NOT_EMPTY: "ENOTEMPTY",
+    Code.NO_SPACE: "ENOSPC EDQUOT EFBIG",
+    Code.READ_ONLY: "EROFS",
+    Code.BUSY: "EBUSY ETXTBSY",
+    Code.SOURCE_CHANGED: "ESTALE",
+    Code.LIMIT: "EMFILE ENFILE EAGAIN ENOMEM ENOBUFS ENOLCK EUSERS E2BIG EMLINK",
+    Code.INVALID: "ENAMETOOLONG EINVAL ELOOP EILSEQ",
+    Code.UNSUPPORTED: "EXDEV ENOSYS EOPNOTSUPP EOVERFLOW ENOTTY ESPIPE ENXIO ENODEV",
+    # Only some of the rest: what file systems of disks, networks and other processes answer.
+    Code.IO_ERROR: "EIO ENOTCONN ETIMEDOUT EINTR EUCLEAN EREMOTEIO ECONNABORTED EHOSTDOWN EBADF",
+}
+
+
 @pytest.mark.parametrize(
-    "number, code",
-    [
-        (errno.EACCES, Code.PERMISSION_DENIED),
-        (errno.ENOENT, Code.NOT_FOUND),
-        (errno.EEXIST, Code.EXISTS),
-        (errno.EISDIR, Code.IS_DIRECTORY),
-        (errno.ENOTDIR, Code.NOT_DIRECTORY),
-        (errno.ENOTEMPTY, Code.NOT_EMPTY),
-        (errno.ENOSPC, Code.NO_SPACE),
-        (errno.EDQUOT, Code.NO_SPACE),
-        (errno.EROFS, Code.READ_ONLY),
-        (errno.EMFILE, Code.LIMIT),
-        (errno.ENOSYS, Code.UNSUPPORTED),
-        (errno.EIO, Code.IO_ERROR),
-    ],
+    "name, code",
+    [(name, code) for code, names in CODES_OF_THE_SYSTEM.items() for name in names.split()],
 )
-def test_an_error_of_the_system_gets_a_code_and_keeps_its_name(number: int, code: Code) -> None:
+def test_an_error_of_the_system_gets_a_code_and_keeps_its_name(name: str, code: Code) -> None:
+    number = getattr(errno, name)
     error = from_os_error(OSError(number, "x", "/secret/place"), "a.txt", started=Started.YES)
     assert error.code is code
     assert error.message == f"'a.txt': {os.strerror(number)}"
-    assert error.details == {"errno": errno.errorcode[number], "path": "a.txt"}
+    assert error.details["path"] == "a.txt"
+    assert getattr(errno, error.details["errno"]) == number  # ENOTSUP is EOPNOTSUPP
     assert error.started is Started.YES
+
+
+def test_no_error_of_the_system_has_a_code_that_the_table_does_not_show() -> None:
+    shown = {getattr(errno, n) for names in CODES_OF_THE_SYSTEM.values() for n in names.split()}
+    hidden = {
+        name
+        for number, name in errno.errorcode.items()
+        if from_os_error(OSError(number, ""), "x").code is not Code.IO_ERROR and number not in shown
+    }
+    assert hidden == set()
 
 
 def test_an_error_of_the_system_without_a_number_keeps_its_words() -> None:

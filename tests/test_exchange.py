@@ -128,6 +128,7 @@ async def test_one_attachment_too_many_is_refused_until_one_ends(
         await peer.expect(wire.Attached, nonce=nonce)
 
 
+@pytest.mark.slow
 async def test_who_never_reads_answers_is_given_up(tmp_path: Path) -> None:
     async with open_stack(tmp_path) as stack, raw_peer(stack.hub) as peer:
         other = await stack.attach("other")

@@ -3,6 +3,7 @@ them dies, is another user, or lives in another PID namespace."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from procs import alive_with, sleep_of_its_own
 from stack import RUN, Stack, open_stack, until
 
-from sidecar.client import CallError, Code, Controller, Run, Started, Terminal
+from sidecar.client import CallError, Code, Controller, RemoteProcess, Run, Started, Terminal
 
 AS_OTHER = Path(__file__).parent / "support" / "asother.py"
 OTHER = 65534  # a user who has nothing
@@ -41,6 +42,12 @@ async def connected(run: Run) -> None:
     """Until the sidecar has hands."""
     with anyio.fail_after(10):
         while (await run.info())["hands"]["state"] != "connected":  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+
+
+async def until_output(remote: RemoteProcess, wanted: bytes) -> None:
+    with anyio.fail_after(10):
+        while (await remote.read(1)).data != wanted:  # noqa: ASYNC110
             await anyio.sleep(0.01)
 
 
@@ -148,6 +155,44 @@ async def test_what_outlived_its_hands_is_killed_with_all_that_it_started(
             await remote.kill()
         assert caught.value.code is Code.OUTCOME_UNKNOWN  # nobody could see how
         assert alive_with(while_) == []
+
+
+async def test_programs_that_hands_ends_with_are_told_with_how_they_ended(
+    stack: Stack, socket: Path
+) -> None:
+    hands = await stack.start_hands_process(socket)
+    stack.start_sidecar_process(hands=str(socket))
+    run = await stack.attach()
+    on_terminal = await run.start(["sh", "-c", TRAPPED, "8"], terminal=Terminal())
+    async with run.process(["sh", "-c", TRAPPED, "9"]) as program:
+        assert await program.stdout.receive() == b"ready\n"
+        await until_output(on_terminal, b"ready\r\n")
+        hands.terminate()
+        assert b"".join([chunk async for chunk in program.stdout]) == b"told\n"
+        assert (await program.wait()).status == 9
+    assert (await on_terminal.wait()).status == 8
+    assert (await on_terminal.read(1)).data.endswith(b"told\r\n")
+    assert await anyio.to_thread.run_sync(hands.wait) == 0
+
+
+TRAPPED = "trap 'echo told; exit $0' TERM; echo ready; while :; do sleep 0.01; done"
+
+
+@pytest.mark.slow
+async def test_a_call_that_gets_no_answer_because_hands_is_away_is_left_over_of_a_run(
+    stack: Stack, socket: Path
+) -> None:
+    hands = await stack.start_hands_process(socket)
+    core = stack.start_sidecar_process(hands=str(socket))
+    run = await stack.attach()
+    async with run.open("exec.run", {"shell": MIDDLE}) as call:
+        assert await call.receiver(1).receive() == b"before\n"
+        await kill(hands)
+        await run.end(timeout=8.0)
+        assert await anyio.to_thread.run_sync(core.wait) == 75
+    state = Path(stack.settings().state).with_name("state-0")
+    assert json.loads((state / "state.json").read_text())["left_over"] == {"calls": 1}
+    (stack.workspace / "go").touch()
 
 
 @pytest.mark.slow

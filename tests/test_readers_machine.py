@@ -19,6 +19,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -288,5 +289,5 @@ class Readers(RuleBasedStateMachine):
         assert at == self.journal.last, "it is stuck"
 
 
-TestReaders = Readers.TestCase
+TestReaders = pytest.mark.slow(Readers.TestCase)
 TestReaders.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)

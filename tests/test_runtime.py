@@ -64,7 +64,16 @@ async def test_it_serves_until_sigterm_and_ends_with_0(tmp_path: Path) -> None:
                     break
         assert names == ["sidecar.started", "exec.started", "exec.ended", "sidecar.draining"]
         assert await status_of(child) == 0
-        left = ["journal", "lock", "programs", "receipts", "spools", "state.json"]
+        left = [
+            "egress",
+            "journal",
+            "lock",
+            "programs",
+            "receipts",
+            "spools",
+            "state.json",
+            "uploads",
+        ]
         assert sorted(os.listdir(tmp_path / "state-0")) == left
 
 
@@ -108,6 +117,7 @@ async def test_a_workspace_lost_after_hello_ends_it(tmp_path: Path) -> None:
     assert caught.value.code is Code.NOT_FOUND
 
 
+@pytest.mark.slow
 async def test_without_a_hub_it_ends_with_69(tmp_path: Path) -> None:
     async with open_stack(tmp_path, sidecars=0) as stack:
         settings = stack.settings()
@@ -153,6 +163,7 @@ async def test_a_crash_loses_what_ran_and_says_so(tmp_path: Path) -> None:
         assert (await run.exec(["true"])).status == 0
 
 
+@pytest.mark.slow
 async def test_a_new_token_in_the_file_is_dialled_with_at_once(tmp_path: Path) -> None:
     async with open_stack(tmp_path, sidecars=0) as stack:
         file = tmp_path / "token"

@@ -22,12 +22,10 @@ from stack import PATIENCE, RUN, Stack, open_stack, until
 
 from sidecar.client import CallError, Code, Run, Started
 from sidecar.client.exec import collect
-from sidecar.client.sources import PushSource
 from sidecar.hub import Hub, HubSettings
 from sidecar.identity import new_id
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.ids import show
-from sidecar.protocol.streams import CONTENT
 from sidecar.protocol.window import WINDOW_BYTES
 
 SIDECAR, ME = f"sandbox:{RUN}", "control:me"
@@ -75,6 +73,7 @@ def nothing_in_flight(run: Run) -> bool:
     return (window.bytes, window.messages) == (window.seen_bytes, window.seen_messages)
 
 
+@pytest.mark.slow
 async def test_what_is_sent_again_through_five_cuts_is_at_most_five_windows(
     tmp_path: Path,
 ) -> None:
@@ -203,6 +202,7 @@ async def test_a_killed_reader_goes_on_from_the_cursor_that_it_knows(tmp_path: P
 
 
 @in_jumping_time
+@pytest.mark.slow
 async def test_the_attachment_of_a_killed_controller_lapses_and_holds_no_place(
     tmp_path: Path,
 ) -> None:
@@ -356,6 +356,7 @@ async def test_a_stalled_controller_holds_its_program_until_on_full_drops(tmp_pa
         assert 30 * MB < dropped < 50 * MB
 
 
+@pytest.mark.slow
 async def test_a_stalled_controller_holds_its_program_for_ever_if_it_says_so(
     tmp_path: Path,
 ) -> None:
@@ -367,38 +368,6 @@ async def test_a_stalled_controller_holds_its_program_for_ever_if_it_says_so(
         assert await run.ping() < 0.5
         assert await go_on(child) == (60 * MB, 0)
         assert (stack.workspace / "done").exists()
-
-
-# 5. An upload, and a restart of core in the middle ----------------------------------------
-
-
-async def test_an_upload_that_is_killed_half_way_was_never_visible(tmp_path: Path) -> None:
-    async with open_stack(tmp_path, sidecars=0) as stack:
-        child = stack.start_sidecar_process(state=str(tmp_path / "state"))
-        run = await stack.attach()
-        old, new = os.urandom(2 * MB), os.urandom(3 * MB)
-        await run.files.write("data", old)
-        source = PushSource()
-        async with run.open("files.write", {"path": "data"}) as call:
-            run.send(call, CONTENT, source)
-            for at in range(0, 2 * MB, MB):
-                await source.push(new[at : at + MB])
-            await until(lambda: part_of(stack.workspace) > MB)
-            assert (stack.workspace / "data").read_bytes() == old
-            child.kill()
-            child.wait()
-            stack.start_sidecar_process(state=str(tmp_path / "state"))
-            with pytest.raises(CallError) as caught:
-                await call.wait()
-        assert caught.value.code in (Code.OUTCOME_UNKNOWN, Code.SOURCE_CHANGED)
-        assert (stack.workspace / "data").read_bytes() == old
-        written = await run.files.write("data", new)
-        assert (written.size, await run.files.read("data")) == (len(new), new)
-
-
-def part_of(folder: Path) -> int:
-    """The size of what lies beside the files until it is whole."""
-    return max((one.stat().st_size for one in folder.glob(".*.sidecar-part")), default=0)
 
 
 # 8. A call by REST ------------------------------------------------------------------------

@@ -29,8 +29,25 @@ def test_yes_and_no(text: str, value: bool) -> None:
     assert load({**GOOD, "SIDECAR_INSECURE": text}).insecure is value
 
 
-def test_with_a_hands_of_its_own_the_workspace_is_elsewhere() -> None:
-    elsewhere = {**GOOD, "SIDECAR_WORKSPACE": "/no/such/folder", "SIDECAR_HANDS": "/run/hands"}
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("0", 0),
+        ("512", 512),
+        ("64k", 65_536),
+        ("1.5M", 1_572_864),
+        ("2G", 2 << 30),
+        ("1T", 1 << 40),
+    ],
+)
+def test_sizes(text: str, value: int) -> None:
+    assert load({**GOOD, "SIDECAR_EGRESS_RUN": text}).egress_run == value
+    assert load(GOOD, egress_call=text).egress_call == value
+
+
+def test_with_a_hands_of_its_own_the_workspace_and_the_roots_are_elsewhere() -> None:
+    there = {"SIDECAR_WORKSPACE": "/no/such/folder", "SIDECAR_ROOTS": "/no/other"}
+    elsewhere = {**GOOD, **there, "SIDECAR_HANDS": "/run/hands"}
     assert load(elsewhere).hands == "/run/hands"
 
 
@@ -53,14 +70,24 @@ MISTAKES = [
     ({"SIDECAR_DRAIN": "inf"}, "SIDECAR_DRAIN is inf"),
     ({"SIDECAR_GENERATION": "1.5"}, "SIDECAR_GENERATION"),
     ({"SIDECAR_GENERATION": "-1"}, "SIDECAR_GENERATION is -1: a count expected"),
+    ({"SIDECAR_EGRESS_CALL": "lots"}, "SIDECAR_EGRESS_CALL: 'lots' is no size"),
+    ({"SIDECAR_EGRESS_RUN": "-1"}, "SIDECAR_EGRESS_RUN: '-1' is no size"),
+    ({"SIDECAR_EGRESS_RUN": "9999999999T"}, "SIDECAR_EGRESS_RUN is"),
     ({"SIDECAR_INSECURE": "maybe"}, "neither yes nor no"),
     ({"SIDECAR_ENVIRONMENT": "dirty"}, "clean or inherited"),
     ({"SIDECAR_SUBPROTOCOL": "xml"}, "protobuf or json"),
     ({"SIDECAR_LOG_LEVEL": "loud"}, "SIDECAR_LOG_LEVEL"),
     ({"SIDECAR_WORKSPACE": "/no/such/folder"}, "not a folder"),
+    ({"SIDECAR_ROOTS": "/no/such/folder:ro"}, "SIDECAR_ROOTS: '/no/such/folder' is not a folder"),
     ({"SIDECAR_CGROUP": "/no/such/folder"}, "no cgroup v2 folder that we may write to"),
     ({"SIDECAR_HANDS": "/" + 107 * "h"}, "SIDECAR_HANDS is longer than 107 bytes"),
-    ({"SIDECAR_WORKSPCE": "/tmp"}, "SIDECAR_WORKSPCE is not a setting"),
+    (
+        {"SIDECAR_WORKSPCE": "/tmp"},
+        "SIDECAR_WORKSPCE is not a setting: did you mean SIDECAR_WORKSPACE?",
+    ),
+    ({"SIDECAR_TOKENFILE": "x"}, "SIDECAR_TOKENFILE is not a setting: did you mean SIDECAR_TOKEN_"),
+    ({"SIDECAR_QQQ": "x"}, "SIDECAR_QQQ is not a setting; `sidecar run --help` lists them"),
+    ({"SIDECAR_PORT": "many"}, "SIDECAR_PORT is not a setting"),
 ]
 
 
@@ -69,6 +96,18 @@ def test_a_mistake_is_named(environ: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load({**GOOD, **environ})
     assert message in str(caught.value)
+
+
+def test_what_kubernetes_says_of_services_is_no_mistake() -> None:
+    links = {
+        "SIDECAR_SERVICE_HOST": "10.0.0.11",
+        "SIDECAR_SERVICE_PORT": "80",
+        "SIDECAR_SERVICE_PORT_HTTP": "80",
+        "SIDECAR_PORT": "tcp://10.0.0.11:80",
+        "SIDECAR_PORT_80_TCP_ADDR": "10.0.0.11",
+        "SIDECAR_CONTROL_SERVICE_HOST": "10.0.0.12",
+    }
+    assert load({**GOOD, **links}) == load(GOOD)
 
 
 def test_all_mistakes_are_told_at_once() -> None:

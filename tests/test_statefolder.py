@@ -33,7 +33,7 @@ async def test_no_folder_in_it_is_a_link_to_elsewhere(tmp_path: Path, name: str)
     (tmp_path / "precious" / "passwd").write_text("root")
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / name).symlink_to(tmp_path / "precious")
-    with pytest.raises(StateUnusable, match=f"{name}: Not a directory"):
+    with pytest.raises(StateUnusable, match=f"{name}: not a folder"):
         async with state_folder(tmp_path / "state"):
             pass
     assert (tmp_path / "precious" / "passwd").read_text() == "root"

@@ -651,6 +651,19 @@ async def test_other_bytes_are_found_by_their_digest() -> None:
         await receiver.receive()
 
 
+async def test_who_takes_the_bytes_may_hash_them() -> None:
+    receiver = Wire(BytesSource(b"")).receiver
+    receiver.leave_digest()
+    receiver.feed(wire.Data(ID, 1, 0, b"bytes"))
+    receiver.feed(wire.End(ID, 1, 5, 0, hashlib.sha256(b"bytes").digest()))
+    assert await receiver.receive_all() == [b"bytes"]
+    assert await receiver.receive_all() == []
+    receiver.check_digest(hashlib.sha256(b"bytes").digest())
+    with pytest.raises(CallError) as caught:
+        receiver.check_digest(hashlib.sha256(b"other").digest())
+    assert caught.value.code is Code.DIGEST_MISMATCH
+
+
 async def test_a_receiver_that_gives_up_stops_the_sender() -> None:
     source = Spool(content(100_000))
     async with joined(source, window=10_000) as pair:

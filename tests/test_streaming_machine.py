@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -247,5 +248,5 @@ class Stream(RuleBasedStateMachine):
             self.exits.close()
 
 
-TestStream = Stream.TestCase
+TestStream = pytest.mark.slow(Stream.TestCase)
 TestStream.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

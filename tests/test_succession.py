@@ -148,6 +148,7 @@ async def test_ten_handovers_under_traffic_lose_and_repeat_no_publish(hub: Hub) 
     assert list(dict.fromkeys(sidecar.messages)) == [b"down %d" % n for n in range(1000)]
 
 
+@pytest.mark.slow
 async def test_what_the_old_connection_does_not_acknowledge_goes_back_to_its_owner(
     hub: Hub,
 ) -> None:
@@ -257,6 +258,7 @@ async def test_a_link_that_breaks_while_another_connection_is_wanted_is_not_reco
         assert side.channel.status().recoveries == 0
 
 
+@pytest.mark.slow
 async def test_always_hands_over_before_the_token_lapses(hub: Hub) -> None:
     async with sandbox(hub, handover="always", lifetime=3.0) as side:
         side.lifetime = 300.0
@@ -264,6 +266,7 @@ async def test_always_hands_over_before_the_token_lapses(hub: Hub) -> None:
     assert side.down == []
 
 
+@pytest.mark.slow
 async def test_auto_learns_that_a_hub_ends_connections_with_their_tokens(hub: Hub) -> None:
     hub.faults.enforce_expiry = True
     async with sandbox(hub, lifetime=2.0) as side:
@@ -273,6 +276,7 @@ async def test_auto_learns_that_a_hub_ends_connections_with_their_tokens(hub: Hu
         assert len(side.down) == 1
 
 
+@pytest.mark.slow
 async def test_auto_leaves_a_hub_alone_that_does_not(hub: Hub) -> None:
     async with sandbox(hub, lifetime=2.0) as side:
         await anyio.sleep(2.2)

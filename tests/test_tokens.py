@@ -9,8 +9,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sidecar.clock import ManualClock
-from sidecar.errors import NetworkFailure, NoToken, SettingsError
+from sidecar.clock import ManualClock, SystemClock
+from sidecar.errors import NetworkFailure, NoToken, SettingsError, TokenRefused
 from sidecar.tokens import (
     CallableProvider,
     FixedToken,
@@ -26,6 +26,8 @@ from sidecar.tokens import (
     watched,
 )
 from sidecar.tokens import provider as provider_module
+from sidecar.tokens.hooks import TokenHooks
+from sidecar.tokens.source import PlainSource
 
 HUB = "wss://hub.example/client/hubs/runs"
 
@@ -193,7 +195,7 @@ async def test_a_file_that_holds_no_token_changes_nothing(
 
 async def test_a_file_that_never_held_a_token_says_what_is_wrong(tmp_path: Path) -> None:
     provider = TokenFile(tmp_path / "token", HUB)
-    with pytest.raises(NoToken, match="No such file"):
+    with pytest.raises(NoToken, match="no such file; write it or mount it there"):
         await provider.token()
     (tmp_path / "token").write_text("")
     with pytest.raises(NoToken, match="is empty"):
@@ -245,7 +247,7 @@ async def test_what_is_no_file_is_told_and_not_looked_at_again_and_again(
     monkeypatch.setattr(watched, "POLL_INTERVAL", 0.01)
     (tmp_path / "token").mkdir()
     provider = TokenFile(tmp_path / "token", HUB)
-    with pytest.raises(NoToken, match="Is a directory"):
+    with pytest.raises(NoToken, match="it is a folder, as engines make"):
         await provider.token()
     with anyio.move_on_after(0.05) as still_a_folder:
         await provider.changed()
@@ -270,32 +272,32 @@ async def test_a_file_that_we_may_read_now_is_a_change(tmp_path: Path) -> None:
         pytest.param(jwt(sub="a"), "no `exp`", id="without an end"),
         pytest.param(jwt(exp=1_000), "it expired", id="lapsed"),
         pytest.param(
+            jwt(exp=4_000_000_000, nbf=3_999_999_999), "it begins only in", id="not yet good"
+        ),
+        pytest.param(
             jwt(exp=4_000_000_000, aud="https://hub.example/client/hubs/other"),
             "for another hub",
             id="for another hub",
         ),
-        pytest.param(
-            jwt(exp=4_000_000_000, aud="https://elsewhere.example/client/hubs/runs"),
-            "for another host",
-            id="for another host",
-        ),
     ],
 )
-async def test_a_token_that_looks_wrong_is_told_once_and_tried(
-    tmp_path: Path, token: str, complaint: str, caplog: pytest.LogCaptureFixture
+async def test_a_token_that_looks_wrong_is_tried_and_told_until_the_hub_takes_it(
+    tmp_path: Path, token: str, complaint: str
 ) -> None:
     path = tmp_path / "token"
     path.write_text(token)
-    provider = TokenFile(path, HUB)
-    for _ in range(3):
-        assert (await provider.token()).value == token
-    [warning] = caplog.records
-    assert complaint in warning.getMessage()
-    assert complaint in provider.complaint
-    assert token not in caplog.text
+    source = PlainSource("file", TokenFile(path, HUB), clock=SystemClock(), hooks=TokenHooks())
+    found = await source.token()
+    assert found.value == token
+    assert complaint in str(source.status().failure)
+    source.refused(found, TokenRefused("HTTP 401"))
+    assert str(source.status().failure).startswith("HTTP 401; it ")
+    source.used(found)
+    assert source.status().failure is None
+
     path.write_text(jwt(exp=4_000_000_000, aud="https://hub.example:443/client/hubs/RUNS"))
-    await provider.token()
-    assert provider.complaint == ""
+    await source.token()
+    assert source.status().failure is None
 
 
 async def test_a_token_that_no_sidecar_of_the_run_can_use_is_not_tried(tmp_path: Path) -> None:

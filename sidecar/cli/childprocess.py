@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,13 @@ import anyio
 from anyio.abc import Process
 
 import sidecar
+
+
+def interpreter() -> list[str]:
+    """Begins a command with our interpreter, which reads nothing of the environment (-I) if we do
+    not: a self-contained folder has its own Python in an image that may have settings for another.
+    """
+    return [sys.executable, "-I"] if sys.flags.isolated else [sys.executable]
 
 
 async def start(

@@ -25,8 +25,10 @@ HINTS = {
     "refused": "the token is for another hub, run or controller",
     "no_token": "start `sidecar dev` again, or check the token file",
     "timeout": "is its sidecar running? `sidecar health` says how it is",
-    "outside": "paths are relative to the workspace; links that lead out are refused",
+    "outside": "paths are relative to the workspace, or absolute below another root (`sidecar"
+    " info` shows them); links that lead out are refused",
     "not_found": "`sidecar ls` shows what is there",
+    "is_directory": "`sidecar ls` lists it, `sidecar cp -r` copies it with all that is in it",
     "limit": "ask for less at once, or wait until other calls have ended",
     "hands_away": "try again in a moment",
 }
@@ -89,8 +91,9 @@ def visible(text: str, stream: TextIO) -> str:
 
 
 def show(text: str = "") -> None:
-    """One line on stdout, whose text came from a sandbox."""
-    print(visible(text, sys.stdout))
+    """One line on stdout, whose text came from a sandbox: on a terminal it stays one."""
+    shown = visible(text, sys.stdout)
+    print(shown.replace("\n", "\N{REPLACEMENT CHARACTER}") if sys.stdout.isatty() else shown)
 
 
 def show_json(value: Any) -> None:

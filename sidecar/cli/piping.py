@@ -166,8 +166,7 @@ async def feed(process: Process) -> None:
 
 async def read_chunks(fd: int) -> AsyncIterator[bytes]:
     """Bytes from a descriptor as they come, until its end. Cancelling never waits for them."""
-    mode = os.fstat(fd).st_mode
-    never_waits = stat.S_ISREG(mode) or os.path.samestat(os.fstat(fd), os.stat(os.devnull))
+    never_waits = _never_waits(os.fstat(fd))
     while True:
         if not never_waits:
             await anyio.wait_readable(fd)
@@ -175,6 +174,14 @@ async def read_chunks(fd: int) -> AsyncIterator[bytes]:
         if not data:
             return
         yield data
+
+
+def _never_waits(status: os.stat_result) -> bool:
+    """A file, or /dev/null: epoll(7) takes neither. By the device's number, for `podman exec`
+    passes on the /dev/null of the machine, which is not the file of that name in the container."""
+    null = os.stat(os.devnull)
+    is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == null.st_rdev
+    return stat.S_ISREG(status.st_mode) or is_null
 
 
 async def write_all(fd: int, data: bytes) -> None:

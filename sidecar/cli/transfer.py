@@ -1,4 +1,4 @@
-"""What `sidecar cp` does: one file, up or down, beside a progress bar.
+"""What `sidecar cp` does with one file, up or down, beside a progress bar.
 
 A local target that is a regular file, or none yet, is replaced by rename; a device or a pipe is
 written to. Links are followed, as cp(1) does.
@@ -8,46 +8,38 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
+from anyio.to_thread import run_sync as in_thread
 
 from sidecar.cli.loop import beside
-from sidecar.cli.output import text_or_bytes
+from sidecar.cli.output import complain, text_or_bytes
 from sidecar.cli.piping import read_chunks, write_all
 from sidecar.cli.progress import Progress, progress
 from sidecar.client import CallError, Code, Download, Run, Written
-from sidecar.client.sources import PushSource
+from sidecar.client.downloading import Downloading
+from sidecar.client.localfile import LocalFile
+from sidecar.client.localpart import PERMISSIONS, open_directory_of
+from sidecar.client.trees.entries import SMALL
+from sidecar.client.uploading import Counted, Uploading, upload_id
 from sidecar.errors import Invalid
-from sidecar.filesource import FileSource, RangeSource
-from sidecar.protocol.streams import Piece
-from sidecar.streaming import Source
+from sidecar.streaming.pushing import PushSource
 
 STDIN = 0
 STDOUT = 1
-PERMISSIONS = 0o777  # the part of a mode that is copied: no set-id bits from a stranger
 
 
-class Counted:
-    """A source that tells how much of it has arrived."""
-
-    def __init__(self, source: Source, bar: Progress) -> None:
-        self._source = source
-        self._bar = bar
-
-    async def read(self, offset: int, size: int) -> Piece:
-        return await self._source.read(offset, size)
-
-    def release(self, offset: int) -> None:
-        self._bar.at(offset)
-        self._source.release(offset)
-
-    async def aclose(self) -> None:
-        await self._source.aclose()
+@contextmanager
+def saying_how_to_go_on() -> Iterator[None]:
+    """Whoever ends it with a signal is told that nothing is lost by it."""
+    try:
+        yield
+    except anyio.get_cancelled_exc_class():
+        complain("interrupted; the same command goes on")
+        raise
 
 
 # Into the sandbox -----------------------------------------------------------------------------
@@ -55,37 +47,47 @@ class Counted:
 
 async def upload(run: Run, source: str, target: str | bytes, *, parents: bool) -> tuple[str, int]:
     """Copy `source` (a path here, or `-`) to `target`; where it went, and how many bytes."""
-    fd, mode = await anyio.to_thread.run_sync(_open_source, source)
+    fd, mode = await in_thread(_open_source, source)
     try:
         path = await _target_in(run, target, None if source == "-" else os.path.basename(source))
         if stat.S_ISREG(mode):
-            written = await _upload_file(run, fd, path, mode, source, parents)
-        else:
-            written = await _upload_stream(run, fd, path, source, parents)
+            return await _upload_file(run, fd, path, source, parents)
+        written = await _upload_stream(run, fd, path, source, parents)
     finally:
         os.close(fd)
     return f":{os.fsdecode(path)}", written.size
 
 
 def _open_source(source: str) -> tuple[int, int]:
-    fd = os.dup(STDIN) if source == "-" else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.dup(STDIN) if source == "-" else _open_here(source)
     mode = os.fstat(fd).st_mode
     if stat.S_ISDIR(mode):
         os.close(fd)
-        raise IsADirectoryError(0, _NO_FOLDERS, source)
+        raise IsADirectoryError(0, _A_FOLDER, source)
     return fd, mode
 
 
+def _open_here(path: str) -> int:
+    """Like cp(1) we read a FIFO, too; but a writer is waited for where a signal can end it."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(fd, True)
+    return fd
+
+
 async def _upload_file(
-    run: Run, fd: int, path: str | bytes, mode: int, source: str, parents: bool
-) -> Written:
+    run: Run, fd: int, path: str | bytes, source: str, parents: bool
+) -> tuple[str, int]:
+    """What has a name and is large goes on where an earlier try stopped."""
     start = os.lseek(fd, 0, os.SEEK_CUR)  # standard input may have been read from before
-    file = FileSource(os.dup(fd), what=source)
-    size = max(0, file.size - start)
-    keep = None if source == "-" else mode & PERMISSIONS
-    with progress(os.path.basename(source), size) as bar:
-        counted = Counted(RangeSource(file, start, size), bar)
-        return await run.files.send(path, counted, size=size, mode=keep, parents=parents)
+    with LocalFile(os.dup(fd), source, start=start) as file:
+        options: dict[str, object] = {"parents": parents}
+        upload = None
+        if source != "-":
+            options |= {"mode": file.mode & PERMISSIONS, "mtime_ns": file.mtime_ns}
+            upload = upload_id(path, file) if file.size > SMALL else None
+        with progress(os.path.basename(source), file.size) as bar:
+            await Uploading(run, path, file, upload, options, bar.at).carry_out()
+        return f":{os.fsdecode(path)}", file.size
 
 
 async def _upload_stream(
@@ -102,7 +104,7 @@ async def _upload_stream(
 
     with progress(source, None) as bar:
         async with beside(push):
-            written = await run.files.send(path, Counted(pushed, bar), parents=parents)
+            written = await run.files.send(path, Counted(pushed, bar.at), parents=parents)
     return written
 
 
@@ -129,15 +131,29 @@ async def _target_in(run: Run, target: str | bytes, name: str | None) -> str | b
 async def download(run: Run, source: str | bytes, target: str) -> tuple[str, int]:
     """Copy `source` to `target` (a path here, or `-`); where it went, and how many bytes."""
     name = os.path.basename(os.fsdecode(source))
-    path = None if target == "-" else _target_here(target, name)
-    async with run.files.open(source) as remote:
-        with progress(name, remote.size) as bar:
-            if path is None:
-                await _write(remote, STDOUT, bar)
-            else:
-                async with _replacing(path, remote.mode & PERMISSIONS) as fd:
-                    await _write(remote, fd, bar)
+    path = None if target == "-" else await in_thread(_target_here, target, name)
+    if path is not None and await in_thread(_is_replaced, path):
+        return str(path), await _download_file(run, source, path)
+    fd = STDOUT if path is None else await in_thread(_open_special, path, abandon_on_cancel=True)
+    try:
+        async with run.files.open(source) as remote:
+            with progress(name, remote.size) as bar:
+                await _write(remote, fd, bar)
+    finally:
+        if path is not None:
+            os.close(fd)
     return target if path is None else str(path), remote.size
+
+
+async def _download_file(run: Run, source: str | bytes, path: Path) -> int:
+    """Large or small, it goes on where an earlier try stopped."""
+    directory, name = await in_thread(open_directory_of, os.fsencode(path))
+    try:
+        found = await run.files.stat(source, follow=True)
+        with progress(path.name, found.size) as bar:
+            return (await Downloading(run, source, directory, name, bar.at).carry_out()).size
+    finally:
+        os.close(directory)
 
 
 def _target_here(target: str, name: str) -> Path:
@@ -153,34 +169,14 @@ async def _write(remote: Download, fd: int, bar: Progress) -> None:
         bar.at(done)
 
 
-@asynccontextmanager
-async def _replacing(path: Path, mode: int) -> AsyncIterator[int]:
-    """A descriptor for the new content of `path`, which is replaced when the block succeeds."""
-    fd, beside_it = await anyio.to_thread.run_sync(_open_target, path)
-    try:
-        yield fd
-        if beside_it is not None:
-            await anyio.to_thread.run_sync(_put_in_place, fd, beside_it, path, mode)
-            beside_it = None
-    finally:
-        if beside_it is not None:
-            os.unlink(beside_it)
-        os.close(fd)
+def _is_replaced(path: Path) -> bool:
+    """Whether a new file takes the place of what is there, if anything is."""
+    return path.is_file() or not path.exists()
 
 
-def _open_target(path: Path) -> tuple[int, str | None]:
-    """A descriptor, and the temporary file that it is of, unless `path` is no regular file."""
-    if path.exists() and not path.is_file():
-        return os.open(path, os.O_WRONLY | os.O_CLOEXEC), None
-    try:
-        return tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+def _open_special(path: Path) -> int:
+    """A FIFO is waited for until somebody reads it, for ever if nobody does."""
+    return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
 
-def _put_in_place(fd: int, beside_it: str, path: Path, mode: int) -> None:
-    os.fchmod(fd, mode)
-    os.replace(beside_it, path)
-
-
-_NO_FOLDERS = "is a folder; cp copies single files (tar c DIR | sidecar exec -- tar x)"
+_A_FOLDER = "is a folder: cp -r copies it with all that is in it"

@@ -11,10 +11,10 @@ from anyio.abc import TaskGroup
 
 from sidecar.bell import Bell
 from sidecar.client.pending import PendingCall
-from sidecar.client.sources import PushSource
 from sidecar.errors import CallError, Started
 from sidecar.protocol.streams import STDERR, STDOUT
 from sidecar.streaming import Receiver
+from sidecar.streaming.pushing import PushSource
 
 if TYPE_CHECKING:
     from sidecar.client.processes import RemoteProcess

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sidecar.client.exec import Completed, Process, completed_of
 from sidecar.client.program import Terminal
-from sidecar.client.sources import PushSource
 from sidecar.errors import CallError, Code
 from sidecar.protocol.ids import ID_BYTES, show
 from sidecar.protocol.limits import KIB, MIB
 from sidecar.protocol.streams import STDERR, STDIN, STDOUT
+from sidecar.streaming.pushing import PushSource
 
 if TYPE_CHECKING:
     from sidecar.client.run import Run

@@ -22,13 +22,13 @@ from sidecar.client.processes import (
 )
 from sidecar.client.program import Options, Words, program_arguments
 from sidecar.client.shell import CLOSE_TIME, ShellOptions, ShellSession, start_shell
-from sidecar.client.sources import PushSource
 from sidecar.errors import Invalid, LimitExceeded
 from sidecar.identity import new_id
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.limits import ANSWER_BYTES, ARGUMENTS_BYTES, STREAM_CREDIT
 from sidecar.protocol.streams import STDIN, SendStream
 from sidecar.streaming import BytesSource, Sender, Source
+from sidecar.streaming.pushing import PushSource
 
 if TYPE_CHECKING:
     from sidecar.client.controller import Controller

@@ -18,8 +18,6 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import anyio.to_thread
-
 from sidecar.bell import Bell
 from sidecar.clock import Clock
 from sidecar.durable.disk import Disk
@@ -44,6 +42,7 @@ from sidecar.protocol.limits import (
     TAIL_BYTES,
 )
 from sidecar.protocol.segments import Heading
+from sidecar.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -379,7 +378,7 @@ async def open_journal(
     Raises `StateUnusable` if a newer version wrote it, or if we may not read it.
     """
     if boot is None:
-        boot = await anyio.to_thread.run_sync(boot_id)
+        boot = await in_thread(boot_id)
     journal = DiskJournal(
         max_bytes=max_bytes, max_events=max_events, tail_bytes=tail_bytes, memory_bytes=memory_bytes
     )

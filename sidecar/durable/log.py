@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import anyio
-import anyio.to_thread
 
 from sidecar.bell import Bell
 from sidecar.clock import Clock
@@ -46,6 +45,7 @@ from sidecar.protocol.segments import (
     encode_frame,
     scan,
 )
+from sidecar.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Log:
             recover, self.folder, self.disk, boot=self._boot, keeps=self._keeps,
             replay_all=replay_all, on_frames=on_frames,
         )  # fmt: skip
-        recovered = await anyio.to_thread.run_sync(find)
+        recovered = await in_thread(find)
         self._layout.segments = recovered.segments
         self._layout.next_ordinal = recovered.next_ordinal
         goes_on = self._keeps or recovered.why_new is None
@@ -127,7 +127,7 @@ class Log:
         self._layout.number = max(0, self._owner.heading().first - 1)
         self._progress.number_on(self._layout.number)
         work = self._writing.resume if recovered.why_new is None else self._writing.take_renewal()
-        finish = await anyio.to_thread.run_sync(work)
+        finish = await in_thread(work)
         finish()
 
     async def aclose(self) -> None:

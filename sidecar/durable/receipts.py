@@ -21,8 +21,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import anyio.to_thread
-
 from sidecar.clock import Clock
 from sidecar.durable.disk import Disk
 from sidecar.durable.heldanswers import HeldAnswers
@@ -54,6 +52,7 @@ from sidecar.protocol.receipts import (
 )
 from sidecar.protocol.receiptsindex import ReceiptsIndex
 from sidecar.protocol.segments import HEADER_BYTES, Frame, Heading
+from sidecar.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -351,7 +350,7 @@ async def open_receipts(
     What an earlier life had accepted may run when it comes again; `left_open` has what it had
     started. If something that was written is missing, neither is promised: see `protocol.receipts`.
     """
-    boot = await anyio.to_thread.run_sync(boot_id) if boot is None else boot
+    boot = await in_thread(boot_id) if boot is None else boot
     protocol = ReceiptsProtocol(
         max_receipts=max_receipts,
         max_open=max_open,

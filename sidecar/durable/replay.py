@@ -12,13 +12,13 @@ from bisect import bisect_right
 from collections import OrderedDict
 
 import anyio
-import anyio.to_thread
 
 from sidecar.durable.log import Log
 from sidecar.durable.scanning import without_damage
 from sidecar.durable.segment import Segment
 from sidecar.protocol.journal import Batch, Gap, GapReason, Kind, decode_gap
 from sidecar.protocol.segments import HEADER_BYTES, Frame, scan
+from sidecar.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Replay:
                 await self._log.wait_synced(self._log.appended)
             log.error("%s is damaged at %d", segment.path, offset)
             with segment.in_use():
-                copy = await anyio.to_thread.run_sync(without_damage, self._log.disk, segment)
+                copy = await in_thread(without_damage, self._log.disk, segment)
             self._places.clear()
             if copy is None:
                 segment.is_lost = True

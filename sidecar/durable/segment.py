@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import anyio.to_thread
-
 from sidecar.durable.disk import Disk
 from sidecar.protocol.segments import HEADER_BYTES, Header, Heading, segment_name
 from sidecar.reading import OffsetReader
+from sidecar.threads import in_thread
 
 INDEX_STEP = 64 * 1024  # bytes between two places that are remembered
 
@@ -66,11 +65,11 @@ class Segment:
     async def read(self, disk: Disk, offset: int, size: int) -> bytes:
         """At most `size` bytes, fewer at the end. The caller has said that it is `in_use`."""
         if self.fd < 0:
-            fd = await anyio.to_thread.run_sync(disk.open, self.path)
+            fd = await in_thread(disk.open, self.path)
             if self.fd < 0:
                 self.fd = fd
             else:  # two wanted to read at once
-                await anyio.to_thread.run_sync(disk.close, fd)
+                await in_thread(disk.close, fd)
         if self._reader is None:
             self._reader = OffsetReader(self.fd)
         return await self._reader.read(offset, min(size, self.written - offset))

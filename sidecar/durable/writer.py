@@ -21,10 +21,13 @@ from queue import SimpleQueue
 
 import anyio
 
+from sidecar.threads import is_shortage
+
 log = logging.getLogger(__name__)
 
 SYNC_DELAY = 0.1  # seconds from the first record that is not synced to the sync
 CLOSE_TIME = 5.0  # seconds that the last round may take when a process ends
+AGAIN = 0.05  # seconds until the next try, where no thread was to be had
 
 Finish = Callable[[], None]
 Work = Callable[[], Finish]  # runs in the thread, does not raise; its return runs in the loop
@@ -79,15 +82,25 @@ class Lane:
         works = [work for work in (ask() for ask in due) if work is not None]
         if works:
             self._is_busy = True
-            self._started()
             self._rounds.put(works)
+            self._start()
         elif self._idle is not None:
             self._idle.set()
 
-    def _started(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+    def _start(self) -> None:
+        """Once there is a thread, the rounds are made, however late it came."""
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not is_shortage(error):
+                raise
+            assert self._loop is not None
+            self._loop.call_later(AGAIN, self._start)
+        else:
+            self._thread = thread
 
     def _run(self) -> None:
         """The thread."""

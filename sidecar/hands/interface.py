@@ -17,67 +17,55 @@ Cancelling any method is safe: descriptors made by a cancelled call are closed.
 from __future__ import annotations
 
 import enum
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sidecar.hands.fileinterface import (
+    ALL as ALL,
+)
+from sidecar.hands.fileinterface import (
+    Entry as Entry,
+)
+from sidecar.hands.fileinterface import (
+    FileHands as FileHands,
+)
+from sidecar.hands.fileinterface import (
+    FileStat as FileStat,
+)
+from sidecar.hands.fileinterface import (
+    FileType as FileType,
+)
+from sidecar.hands.fileinterface import (
+    Listing as Listing,
+)
+from sidecar.hands.fileinterface import (
+    OpenMode as OpenMode,
+)
+from sidecar.hands.fileinterface import (
+    Path as Path,
+)
+from sidecar.hands.fileinterface import (
+    Selection as Selection,
+)
+from sidecar.hands.fileinterface import (
+    Tool as Tool,
+)
+from sidecar.hands.fileinterface import (
+    ToolName as ToolName,
+)
+from sidecar.hands.fileinterface import (
+    Upload as Upload,
+)
+from sidecar.hands.fileinterface import (
+    stat_of as stat_of,
+)
+from sidecar.hands.fileinterface import (
+    type_of as type_of,
+)
 from sidecar.hands.pipeio import PipeIO
 
-Path = str | bytes
 COMMAND_BYTES = 256  # of a program's argv that `Known` has
-
-
-class FileType(enum.StrEnum):
-    FILE = "file"
-    DIRECTORY = "directory"
-    SYMLINK = "symlink"
-    FIFO = "fifo"
-    SOCKET = "socket"
-    CHARACTER = "character"
-    BLOCK = "block"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """lstat of one path; times are nanoseconds since the epoch."""
-
-    type: FileType
-    size: int
-    mode: int  # permission bits, 0 to 0o7777
-    mtime_ns: int
-    inode: int
-    device: int
-    uid: int
-    gid: int
-    links: int
-    target: bytes | None = None  # of a symbolic link, as stored
-
-    @property
-    def etag(self) -> str:
-        """Changes when the file does: device, inode, size and mtime."""
-        return f"{self.device:x}-{self.inode:x}-{self.size:x}-{self.mtime_ns:x}"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One name in a directory, as bytes, with its lstat."""
-
-    name: bytes
-    stat: FileStat
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """One page of a directory, sorted by name. `more` is True if entries follow `after`."""
-
-    entries: list[Entry]
-    more: bool
-
-
-class OpenMode(enum.StrEnum):
-    READ = "read"  # a regular file; a FIFO or device answers `unsupported` and never blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,22 +181,7 @@ class Survivor:
     name: bytes
 
 
-class Upload(Protocol):
-    """A file being replaced: bytes go to `fd`, a temporary file beside the target."""
-
-    fd: int
-
-    async def commit(self, *, mode: int | None = None, mtime_ns: int | None = None) -> FileStat:
-        """fsync, keep the old file's mode unless `mode` is given, rename over the target, fsync
-        the directory. The target is never seen half written."""
-        ...
-
-    async def abort(self) -> None:
-        """Remove the temporary file. Harmless after `commit` and when called twice."""
-        ...
-
-
-class Hands(Protocol):
+class Hands(FileHands, Protocol):
     """The half that acts."""
 
     form: str  # "in-process" or "socket"
@@ -233,38 +206,6 @@ class Hands(Protocol):
         """What this kernel and identity allow: openat2, pidfd, uid, root (the path), ... Never
         waits for a hands that is away."""
         ...
-
-    async def open(self, path: Path, mode: OpenMode = OpenMode.READ) -> int:
-        """A descriptor (close-on-exec) of a regular file for reading; the caller closes it."""
-        ...
-
-    async def replace(self, path: Path, *, parents: bool = False) -> Upload:
-        """Begin an atomic write of `path`. With `parents`, missing directories are made."""
-        ...
-
-    async def stat(self, path: Path, *, follow: bool = False) -> FileStat: ...
-
-    async def list(self, path: Path, *, after: bytes | None = None, limit: int = 1000) -> Listing:
-        """One page of at most `limit` entries whose names sort after `after`."""
-        ...
-
-    async def mkdir(
-        self, path: Path, *, parents: bool = False, exist_ok: bool = False, mode: int = 0o777
-    ) -> None: ...
-
-    async def rename(self, source: Path, target: Path, *, replace: bool = True) -> None:
-        """Atomic (renameat2); with `replace=False` an existing target answers `exists`."""
-        ...
-
-    async def link(self, source: Path, target: Path) -> None: ...
-
-    async def remove(self, path: Path, *, recursive: bool = False) -> int:
-        """Remove a file, a link (not its target), or a directory; how many entries went."""
-        ...
-
-    async def chmod(self, path: Path, mode: int) -> None: ...
-
-    async def utimes(self, path: Path, *, atime_ns: int, mtime_ns: int) -> None: ...
 
     async def spawn(self, program: Program, *, key: bytes) -> Running:
         """Start a program in a session of its own. `key` (the call id) names it from here on."""
@@ -329,35 +270,3 @@ class Hands(Protocol):
         """Kill what still runs, reap it, release the root. Bounded: 5 s. A hands in another
         process is only left: its programs go on."""
         ...
-
-
-def type_of(mode: int) -> FileType:
-    """The `FileType` of a `st_mode`."""
-    import stat
-
-    kinds = {
-        stat.S_IFREG: FileType.FILE,
-        stat.S_IFDIR: FileType.DIRECTORY,
-        stat.S_IFLNK: FileType.SYMLINK,
-        stat.S_IFIFO: FileType.FIFO,
-        stat.S_IFSOCK: FileType.SOCKET,
-        stat.S_IFCHR: FileType.CHARACTER,
-        stat.S_IFBLK: FileType.BLOCK,
-    }
-    return kinds.get(stat.S_IFMT(mode), FileType.UNKNOWN)
-
-
-def stat_of(result: os.stat_result, target: bytes | None = None) -> FileStat:
-    """An `os.stat_result` as a `FileStat`."""
-    return FileStat(
-        type=type_of(result.st_mode),
-        size=result.st_size,
-        mode=result.st_mode & 0o7777,
-        mtime_ns=result.st_mtime_ns,
-        inode=result.st_ino,
-        device=result.st_dev,
-        uid=result.st_uid,
-        gid=result.st_gid,
-        links=result.st_nlink,
-        target=target,
-    )

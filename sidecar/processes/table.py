@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from sidecar.clock import Clock
@@ -43,6 +42,7 @@ from sidecar.protocol.spool import OnFull
 from sidecar.spool import Spool
 from sidecar.spoolbudget import SpoolBudget
 from sidecar.spoolfile import SpoolFile
+from sidecar.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -320,7 +320,7 @@ class Processes:
 
     async def _forget(self, process: Process) -> None:
         if process.ends.has_spools:
-            await anyio.to_thread.run_sync(self._store.remove_spools, process.id)
+            await in_thread(self._store.remove_spools, process.id)
         with anyio.move_on_after(LOOK_TIME), suppress(CallError):
             await self._hands.forget(process.id)
 

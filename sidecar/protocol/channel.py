@@ -42,6 +42,8 @@ from sidecar.protocol.handover import Successor, is_around_expiry
 from sidecar.protocol.ratelimit import RateLimit, TokenBucket
 from sidecar.protocol.webpubsub.frames import Ack, Codec, Connected, Disconnected, Message, Pong
 
+MOST_GISTS = 8  # that are told for one reason, as they may come in turn for days
+
 
 class ChannelProtocol(Carrying):
     """The life of a channel over a series of connections.
@@ -68,6 +70,7 @@ class ChannelProtocol(Carrying):
         self._try_at: float | None = None
         self._recover_until = 0.0
         self._told: str | None = None
+        self._gists: set[str] = set()  # of the dials that failed for the reason that was told
         self._actions: list[Action] = []
         self.attempts = 0  # since the channel was last open
         self.websocket = 0  # counts those that have carried the channel
@@ -364,6 +367,11 @@ class ChannelProtocol(Carrying):
 
     def _tell(self, error: ChannelError) -> None:
         self.failure = error
+        gist = "".join(c for c in str(error) if not c.isdigit())  # without seconds, which grow
         if self._told != error.reason:
-            self._told = error.reason
+            self._told, self._gists = error.reason, {gist}
             self._events.append(Down(error))
+        elif self._state is State.CONNECTING and gist not in self._gists:
+            if len(self._gists) < MOST_GISTS:
+                self._gists.add(gist)
+                self._events.append(Down(error))

@@ -78,7 +78,8 @@ class Received(Record):
 
 @record
 class Down(Record):
-    """The channel went down, or stays down for another reason than the one told before."""
+    """The channel went down, or stays down for another reason than the one told before: another
+    kind, or a dial that failed otherwise."""
 
     error: ChannelError
 

@@ -1,12 +1,12 @@
 """The catalogue: every command with its arguments, its effect, and what it answers.
 
-One of the two doors to pydantic. Arguments arrive as CBOR and are checked here, once; what a
-handler gets is well-formed. Unknown arguments are refused, because a misspelt `timeout` that
-is silently ignored is worse than an error. Durations are seconds, sizes bytes, times
-nanoseconds since the epoch.
+With `arguments` and `filecommands` one of the two doors to pydantic. Arguments arrive as CBOR and
+are checked here, once; what a handler gets is well-formed. Unknown arguments are refused, because
+a misspelt `timeout` that is silently ignored is worse than an error. Durations are seconds, sizes
+bytes, times nanoseconds since the epoch.
 
 A path is text, or bytes where the name is not UTF-8. It is relative to the workspace; an
-absolute path below the workspace is accepted.
+absolute path below the workspace, or below another root, is accepted.
 
     command         effect  answer
     sidecar.info    read    version, run, form, trust, limits, channel, counts, capabilities
@@ -26,11 +26,26 @@ absolute path below the workspace is accepted.
     shell.start     exec    {"exec": id, "pid", "shell": "bash" | "sh"}
     shell.run       exec    {"status", "cwd", "shell", "stdout", "duration"}, stream 1
     files.read      read    {"size", "offset", "length", "etag", "content"?}, stream 3
-    files.write     write   {"size", "sha256", "etag", "mode"}
+    files.write     write   {"size", "sha256", "etag", "mode"}; stream 3
+    files.upload    write   {"size": bytes of its part, 0 if there is none}
+    files.append    write   {"offset", "added", "sha256", "size", "etag"}; stream 3
+    files.edit      write   {"size", "sha256", "etag", "replaced", "lines"}
     files.list      read    {"entries": [...], "next": name | absent}
-    files.stat      read    one entry
+    files.glob      read    as files.list
+    files.stat      read    one entry, or {"entries": [entry | {"path", "error"}, ...]}
+    files.watch     read    {}, stream 16
+    files.archive   read    {"entries", "bytes", "skipped": [[path, why], ...],
+                            "skipped_count"}, stream 3
+    files.extract   write   {"entries", "bytes", "kept", "refused": [[path, why], ...],
+                            "refused_count"}; stream 3
+    files.copy      write   {"copied": entries, "bytes", "skipped": [[path, code], ...],
+                            "skipped_count"}
+    files.search    read    {"lines": [[path, line, column, text, cut], ...], "engine",
+                            "truncated": why | None, "searched", "matched", "unreadable"}
     files.mkdir     write   {}
     files.move      write   {}
+    files.link      write   {}
+    files.chmod     write   {}
     files.remove    write   {"removed": entries}
 """
 
@@ -39,26 +54,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from sidecar.errors import Invalid, ProtocolError
+from sidecar.protocol.arguments import Arguments, Path, Seconds, Size, Text, Word
 from sidecar.protocol.effects import REPEATABLE, Effect
 from sidecar.protocol.envelope import loads
+from sidecar.protocol.filecommands import (
+    FilesAppend,
+    FilesArchive,
+    FilesChmod,
+    FilesCopy,
+    FilesEdit,
+    FilesExtract,
+    FilesGlob,
+    FilesLink,
+    FilesList,
+    FilesMkdir,
+    FilesMove,
+    FilesRead,
+    FilesRemove,
+    FilesSearch,
+    FilesStat,
+    FilesUpload,
+    FilesWatch,
+    FilesWrite,
+)
 from sidecar.protocol.limits import ANSWER_BYTES
 from sidecar.protocol.names import ID_PATTERN
-
-Path = Annotated[str | bytes, Field(max_length=8192)]
-Text = Annotated[str, Field(max_length=1024 * 1024)]
-Word = Annotated[str | bytes, Field(max_length=1024 * 1024)]
-Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
-Size = Annotated[int, Field(ge=0, lt=1 << 63)]
-Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
-
-
-class Arguments(BaseModel):
-    """Base of all arguments: strict types, no unknown names."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class Nothing(Arguments):
@@ -237,66 +260,6 @@ class ShellRun(Exec):
     grace: Grace = 5.0
 
 
-class FilesRead(Arguments):
-    """Bytes of a regular file, by stream 3; up to 64 KiB stand in the result with `inline`."""
-
-    path: Path
-    offset: Size = 0
-    length: Size | None = None
-    inline: bool = True
-
-
-class FilesWrite(Arguments):
-    """Replace a file atomically. The bytes are `content`, or come as stream 3.
-
-    `sha256` is compared with what arrived before anything is renamed. A stream that brings no byte
-    for ten minutes ends the call with `timeout`.
-    """
-
-    path: Path
-    content: Annotated[bytes, Field(max_length=ANSWER_BYTES)] | None = None
-    sha256: Digest | None = None
-    size: Size | None = None
-    mode: Annotated[int, Field(ge=0, le=0o7777)] | None = None
-    mtime_ns: Size | None = None
-    parents: bool = False
-
-
-class FilesList(Arguments):
-    """One page of a directory, sorted by name; `after` is the last name of the page before."""
-
-    path: Path = ""
-    after: Path | None = None
-    limit: Annotated[int, Field(ge=1, le=10_000)] = 1000
-
-
-class FilesStat(Arguments):
-    path: Path
-    follow: bool = False
-
-
-class FilesMkdir(Arguments):
-    path: Path
-    parents: bool = False
-    exist_ok: bool = False
-    mode: Annotated[int, Field(ge=0, le=0o7777)] = 0o777
-
-
-class FilesMove(Arguments):
-    """Rename, atomically. With `replace` false an existing target is an error."""
-
-    source: Path
-    target: Path
-    replace: bool = True
-
-
-class FilesRemove(Arguments):
-    """A file, a link (never its target), or a directory; a full one only when `recursive`."""
-
-    path: Path
-    recursive: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Command:
     """One verb of the catalogue."""
@@ -347,10 +310,21 @@ CATALOGUE: dict[str, Command] = {
         Command("shell.run", ShellRun, Effect.EXEC, sends=(1,)),
         Command("files.read", FilesRead, Effect.READ, sends=(3,)),
         Command("files.write", FilesWrite, Effect.WRITE, receives=(3,)),
+        Command("files.upload", FilesUpload, Effect.WRITE),
+        Command("files.append", FilesAppend, Effect.WRITE, receives=(3,)),
+        Command("files.edit", FilesEdit, Effect.WRITE),
         Command("files.list", FilesList, Effect.READ),
+        Command("files.glob", FilesGlob, Effect.READ),
         Command("files.stat", FilesStat, Effect.READ),
+        Command("files.watch", FilesWatch, Effect.READ, sends=(16,)),
+        Command("files.archive", FilesArchive, Effect.READ, sends=(3,)),
+        Command("files.extract", FilesExtract, Effect.WRITE, receives=(3,)),
+        Command("files.copy", FilesCopy, Effect.WRITE),
+        Command("files.search", FilesSearch, Effect.READ),
         Command("files.mkdir", FilesMkdir, Effect.WRITE),
         Command("files.move", FilesMove, Effect.WRITE),
+        Command("files.link", FilesLink, Effect.WRITE),
+        Command("files.chmod", FilesChmod, Effect.WRITE),
         Command("files.remove", FilesRemove, Effect.WRITE),
     )
 }

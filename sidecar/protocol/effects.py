@@ -1,4 +1,4 @@
-"""What a command may change, and whether running it twice does harm.
+"""What a command may change, whether running it twice does harm, and whether it tells content.
 
 Apart from the catalogue, because it is asked where pydantic is not loaded.
 """
@@ -25,7 +25,17 @@ REPEATABLE = frozenset(
         "exec.wait",
         "exec.list",
         "files.read",
+        "files.search",
         "files.list",
+        "files.glob",
         "files.stat",
+        "files.watch",
+        "files.archive",
     }
 )
+
+
+def answers_with_content(command: str, effect: Effect) -> bool:
+    """Whether the answer tells what is in the workspace, and counts as leaving it. What a command
+    did is told in any case."""
+    return effect is Effect.READ and command.startswith("files.")

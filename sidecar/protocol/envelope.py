@@ -193,6 +193,24 @@ def loads(data: bytes) -> Any:
     return value
 
 
+def loads_sequence(data: bytes) -> tuple[list[Any], int]:
+    """The values at the start of a CBOR sequence (RFC 8742), as far as they are whole, and where
+    the rest begins. Raises `ProtocolError`."""
+    stream = io.BytesIO(data)
+    decoder = _decoder(stream)
+    values: list[Any] = []
+    end = 0
+    while end < len(data):
+        try:
+            values.append(_item(decoder))
+        except ProtocolError as error:
+            if isinstance(error.__cause__, cbor2.CBORDecodeEOF):
+                break
+            raise
+        end = stream.tell()
+    return values, end
+
+
 def decode(message: bytes) -> list[Any_]:
     """The envelopes of one hub message; raises `ProtocolError` if any of it is broken."""
     size = len(message)

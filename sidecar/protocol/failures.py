@@ -18,15 +18,29 @@ _TOKEN_STATUSES = frozenset({400, 401, 403})  # 400: a claim of the token is mal
 _PASSING_STATUSES = frozenset({408, 425, 429})  # 4xx, yet worth the same try again
 
 
-def from_status(status: int, *, left: float | None) -> ChannelError:
+def from_status(status: int, *, left: float | None, note: str = "") -> ChannelError:
     """The hub, or a proxy before it, answered the dial with an HTTP status instead of 101.
 
-    `left`: seconds until the token lapses, below 0 after that; None if it does not say."""
+    `left`: seconds until the token lapses, below 0 after that; None if it does not say. `note` is
+    what else is known, for the end of the sentence."""
+    note = f"; {note}" if note else ""
     if status == 401 and left is not None and left <= 0:
-        return TokenExpired(f"HTTP 401: the token expired {-left:.0f} s ago")
+        return TokenExpired(f"HTTP 401: the token expired {-left:.0f} s ago{note}")
     if status in _TOKEN_STATUSES:
-        return TokenRefused(f"HTTP {status}: the hub does not accept this token, or what it claims")
-    return NetworkFailure(f"HTTP {status} from the hub, or from a proxy before it")
+        help = "its key, its audience or another claim is wrong"
+        return TokenRefused(f"HTTP {status}: the hub does not accept this token: {help}{note}")
+    return NetworkFailure(f"HTTP {status}: {_meaning(status)}{note}")
+
+
+def _meaning(status: int) -> str:
+    """Of a status that does not speak of the token."""
+    if status == 404:
+        return "there is no hub of this name; check the URL, wss://HOST/client/hubs/NAME"
+    if 200 <= status < 300:
+        return "a web page and no hub; check the URL, wss://HOST/client/hubs/NAME"
+    if 300 <= status < 400:
+        return "the hub is elsewhere, and no redirect is followed; check the URL"
+    return "from the hub, or from a proxy before it; it is tried again"
 
 
 def ends_recovery(status: int | None) -> bool:

@@ -241,6 +241,7 @@ class Reset(Envelope):
     n: int = key(1, is_uint)
     code: str = key(2, is_text)
     message: str = key(3, is_text, default="")
+    details: dict[str, Any] = key(4, is_map, default_factory=dict)
 
 
 @record

@@ -59,9 +59,20 @@ HOLD_TIME = 30.0  # a full spool waits for a silent owner; spool: then as `on_fu
 # Files and digests -----------------------------------------------------------------------
 
 READ_BYTES = 1 * MIB  # one read of a file or spool; reader: truncate, the rest comes next
+UNSIZED_BYTES = 4 * MIB  # a file that does not say its size, as in /proc; files.read: reject
+SEARCH_BYTES = 4 * MIB  # of paths and lines that files.search answers; truncate, and say so
+EDIT_BYTES = 16 * MIB  # a file that files.edit takes, and what comes out of it: reject
 DIGEST_CHUNKS = 8  # chunks waiting for the hashing thread; digest: hold back
 DIGEST_JOB_BYTES = 1 * MIB  # gathered for one job of that thread (half the chunks, if fewer)
 DIGEST_INLINE_BYTES = 4 * KIB  # hashed on the spot: a hop to the thread costs more (8 us)
+
+# Uploads ---------------------------------------------------------------------------------
+
+UPLOADS = 1024  # ids whose parts may lie somewhere; files.write: reject
+UPLOAD_TIME = 24 * HOUR  # a part that nobody writes to; uploads: removed
+UPLOAD_SWEEP = 1 * HOUR  # between looks at them
+UPLOAD_MEMORY = 7 * 24 * HOUR  # of a part that cannot be looked at; uploads: forgotten
+TAKEOVER_TIME = 30.0  # for an older call to let go of an upload; files.write: `conflict`
 
 # Streams ---------------------------------------------------------------------------------
 

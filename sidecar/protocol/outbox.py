@@ -23,13 +23,14 @@ from enum import IntEnum
 from functools import partial
 
 from sidecar.protocol.envelope import Detach, Envelope, Head, encode
-from sidecar.protocol.flow import Flow
+from sidecar.protocol.flow import MIN_CHUNK, Flow
 from sidecar.protocol.publish import Outcome, Publish
 from sidecar.protocol.window import SendWindow
 
 SPARSE = 4 * 1024  # bytes; at most this much queued on an idle stream counts as a keystroke
 BATCH = 64 * 1024  # bytes of small envelopes that share one hub message
 LANE_DEPTH = 2  # items that a lane may offer ahead: one to send, one being made
+LANES_BYTES = 16 * 1024 * 1024  # that all lanes together offer ahead, where there are many
 CONTROL_BYTES = 20 * 1024 * 1024  # of control that may wait: the largest answers of all open calls
 CONTROL_LIMIT = 4096  # control envelopes that may wait; past it the attachment is given up
 
@@ -174,6 +175,14 @@ class Outbox:
         self._exempt[type(envelope)] = encode(envelope)
 
     @property
+    def chunk(self) -> int:
+        """How large the next chunk of a stream is to be: what the path carries in a moment, and
+        less where so many streams offer chunks that all of them would be much memory."""
+        busy = sum(1 for lane in self._lanes if lane.peek())
+        share = LANES_BYTES // (LANE_DEPTH * max(1, busy))
+        return min(self.flow.chunk, max(MIN_CHUNK, share))
+
+    @property
     def is_empty(self) -> bool:
         return not self._control and not self._exempt and all(not x.peek() for x in self._lanes)
 
@@ -195,9 +204,9 @@ class Outbox:
             if item is None or len(item.data) > room:
                 continue
             rank = lane.rank
-            if rank >= Rank.EVENTS and not self._flows(len(item.data)):
+            if best is not None and rank >= best:
                 continue
-            if best is None or rank < best:
+            if rank < Rank.EVENTS or self._flows(len(item.data)):
                 best = rank
         return best
 

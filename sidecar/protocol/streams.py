@@ -19,7 +19,7 @@ the bytes, beside them; here is only from where it counts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sidecar.errors import CallError, Code, Invalid, LimitExceeded, default_retry
 from sidecar.protocol.envelope import (
@@ -30,7 +30,9 @@ from sidecar.protocol.envelope import (
     Reset,
     Rewind,
     Skip,
+    dumps,
     error_from,
+    error_map,
     sentence,
 )
 
@@ -38,9 +40,11 @@ BLOCKED_AFTER = 1.0  # seconds without progress before `blocked`
 SAME_HOLE = 8  # rewinds to one offset before the stream counts as broken
 GRANT_STEP = 384 * 1024  # bytes consumed, or half of a small window: then credit is restated
 REWIND_AGAIN = 1.0  # seconds until a rewind that changed nothing is repeated; doubles
+RESET_DETAILS = 1024  # bytes of what a `reset` tells beside its sentence
 SKIPS = 64  # ranges of missing bytes that a receiver remembers
 
 STDIN, STDOUT, STDERR, CONTENT = 0, 1, 2, 3
+CHANGES = 16  # of files.watch
 
 
 class SendStream:
@@ -326,8 +330,16 @@ def reset_for(id: bytes, n: int, code: Code | str, message: str) -> Reset:
     return Reset(id, n, str(code), sentence(message[:500]))
 
 
+def reset_with(id: bytes, n: int, error: CallError) -> Reset:
+    """A `reset` that tells all of `error`, but for details that are too large for it."""
+    details = error_map(error).get("details", {})
+    reset = reset_for(id, n, error.code, error.message)
+    return replace(reset, details=details) if len(dumps(details)) <= RESET_DETAILS else reset
+
+
 def error_of(reset: Reset) -> CallError:
     """What the other side broke the stream off for."""
-    error = error_from({"code": reset.code, "message": reset.message, "started": "yes"})
+    content = {"code": reset.code, "message": reset.message, "started": "yes"}
+    error = error_from({**content, "details": reset.details})
     error.retry = default_retry(error.code)
     return error

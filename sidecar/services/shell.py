@@ -55,7 +55,7 @@ async def _greet(ctx: CallContext, process: Process) -> dict[str, Any]:
         with session.turn():  # its id may be known to others already
             ready = await session.greet(OPENING)
     except CallError:
-        raise await _failed(process) from None
+        raise await _failed(process, ctx) from None
     except BaseException as error:
         if not ctx.is_left_by(error):
             with anyio.CancelScope(shield=True):
@@ -82,7 +82,7 @@ async def run(ctx: CallContext, arguments: ShellRun) -> dict[str, Any]:
             outcome = await session.run(command, timeout=arguments.timeout, grace=arguments.grace)
         finally:
             output.close()
-        answer = _answer_of(outcome) | {"stdout": await output.answer(SMALL)}
+        answer = _answer_of(outcome) | {"stdout": await output.answer(sending.end())}
     if outcome.timed_out:
         raise CallError(
             Code.TIMEOUT,
@@ -103,15 +103,26 @@ class _Sending:
         self._output: CommandOutput | None = None
 
     def begin(self, output: CommandOutput) -> None:
-        if self._ctx.credit:  # without it, it can be read by offset afterwards
-            self._output = output
-            self.look()
+        self._output = output
+        self.look()
 
     def look(self) -> None:
         output = self._output
         if output is None or output.is_streamed or output.size < self._size:
             return
-        self._ctx.send(STDOUT, output.source())
+        if self._ctx.credit:  # without it, it can be read by offset afterwards
+            self._ctx.send(STDOUT, output.source())
+
+    def end(self) -> int:
+        """How many bytes may stand in the result, now that the command is over. Those that may
+        not leave become a stream, too, which then ends with the reason."""
+        output = self._output
+        assert output is not None, "begin() comes first"
+        if output.is_streamed or output.size > SMALL or self._ctx.egress.may_take(output.size):
+            return SMALL
+        if self._ctx.credit:
+            self._ctx.send(STDOUT, output.source())
+        return 0
 
 
 def _session_of(process: Process, ctx: CallContext) -> ShellSession:
@@ -123,15 +134,18 @@ def _session_of(process: Process, ctx: CallContext) -> ShellSession:
     return process.session
 
 
-async def _failed(process: Process) -> CallError:
+async def _failed(process: Process, ctx: CallContext) -> CallError:
     """A shell that never answered has at least left some words, where it has not ended."""
     await process.kill(grace=0)
     with anyio.move_on_after(KILL_SLACK):
         await process.settled()
-    words = (await process.outputs[STDOUT].spool.read(0, WORDS)).data.decode(errors="replace")
+    said = (await process.outputs[STDOUT].spool.read(0, WORDS)).data
+    words = said.decode(errors="replace").strip() or "it said nothing"
+    if not ctx.egress.may_take(len(said)):
+        words = "what it said may not leave"
     return CallError(
         Code.UNSUPPORTED,
-        f"the shell did not come to its prompt: {words.strip() or 'it said nothing'}",
+        f"the shell did not come to its prompt: {words}",
         started=Started.YES,
         **({} if process.ended is None else describe(process.ended)),
     )

@@ -4,6 +4,9 @@
 bound to the outbox of whoever asked last and outlives connections and attachments: unbound,
 it waits. What has to be sent again is read from the source again.
 
+Sources, besides those of files and spools: `pushing` (bytes that somebody writes here) and
+`toolsource` (what a tool of hands writes).
+
 Digests are computed beside the bytes, in a thread (`sidecar.digest`).
 """
 

@@ -30,7 +30,7 @@ class Receiver:
         self._send = send
         self._clock = clock
         self._chunks: deque[bytes | int] = deque()  # a number: a skip to it, a new digest from it
-        self._digest = Digest()
+        self._digest: Digest | None = Digest()  # None: whoever takes the bytes hashes them
         self._bell = Bell()
 
     def feed(self, envelope: wire.Data | wire.Skip | wire.End | wire.Blocked | wire.Reset) -> None:
@@ -105,29 +105,37 @@ class Receiver:
             self.stream.never_began(EMPTY)
             self._ring()
 
+    def leave_digest(self) -> None:
+        """Before the first byte is taken: who takes them hashes them in a thread that it needs
+        anyway, and gives what it found to `check_digest` at the end."""
+        self._digest = None
+
     async def receive(self) -> bytes:
         """The next bytes; b"" at the end, after the digest was found right. Raises `CallError`.
         Cancelling loses nothing."""
         while True:
             while self._chunks:
-                await self._digest.ready()
+                if self._digest is not None:
+                    await self._digest.ready()
                 chunk = self._chunks.popleft()
                 if isinstance(chunk, bytes):
                     self._consume(chunk)
                     return chunk
                 self.position = chunk
-                self._digest = Digest()
+                if self._digest is not None:
+                    self._digest = Digest()
             if self.error is not None:
                 raise self.error
             if self.stream.ended is not None:
-                await self._verify()
+                if self._digest is not None:
+                    self.check_digest(await self._digest.digest())
                 return b""
             await self._bell.wait()
 
     async def receive_all(self) -> list[bytes]:
         """All chunks that wait; [] at the end. Else like `receive`."""
         chunks = [await self.receive()]
-        while chunks[0] and self._chunks and self._digest.has_room:
+        while chunks[0] and self._chunks and (self._digest is None or self._digest.has_room):
             chunk = self._chunks.popleft()
             if isinstance(chunk, int):
                 self._chunks.appendleft(chunk)
@@ -138,7 +146,8 @@ class Receiver:
 
     def _consume(self, chunk: bytes) -> None:
         self.position += len(chunk)
-        self._digest.update(chunk)
+        if self._digest is not None:
+            self._digest.update(chunk)
         self.stream.consume(len(chunk))
         self._answer()
 
@@ -159,10 +168,10 @@ class Receiver:
             self.error = error
             self._ring()
 
-    async def _verify(self) -> None:
+    def check_digest(self, found: bytes) -> None:
+        """Raises `digest_mismatch` unless that is the SHA-256 of what the sender sent."""
         ended = self.stream.ended
         assert ended is not None
-        found = await self._digest.digest()
         if ended.start != self.stream.start or found != ended.sha256:
             self.error = CallError(
                 Code.DIGEST_MISMATCH,

@@ -25,7 +25,7 @@ from sidecar.protocol import envelope as wire
 from sidecar.protocol.calls import defect
 from sidecar.protocol.ids import show
 from sidecar.protocol.outbox import Item, Lane, Outbox, Rank
-from sidecar.protocol.streams import BLOCKED_AFTER, Piece, SendStream, error_of, reset_for
+from sidecar.protocol.streams import BLOCKED_AFTER, Piece, SendStream, error_of, reset_with
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class Sender:
         assert self._outbox is not None
         if self._at_end():  # found before; saying it again takes no credit
             return Piece(self.stream.next, b"", ended=True)
-        size = min(self._outbox.flow.chunk, self.stream.allowance)
+        size = min(self._outbox.chunk, self.stream.allowance)
         with anyio.CancelScope() as self._reading:
             piece = await self._source.read(self.stream.next, size)
         cancelled = self._reading.cancelled_caught
@@ -297,7 +297,7 @@ class Sender:
 
     def _fail(self, error: CallError) -> None:
         self.error = error
-        self._tell(reset_for(self.stream.id, self.stream.n, error.code, error.message))
+        self._tell(reset_with(self.stream.id, self.stream.n, error))
 
     def _tell(self, envelope: wire.Envelope) -> None:
         if self._outbox is not None:

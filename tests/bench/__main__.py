@@ -14,7 +14,18 @@ from pathlib import Path
 import anyio
 
 from sidecar.allocator import tune_malloc
-from tests.bench import beside, contest, events, files, journal, life, pauses, programs
+from tests.bench import (
+    beside,
+    container,
+    contest,
+    events,
+    filecontest,
+    files,
+    journal,
+    life,
+    pauses,
+    programs,
+)
 from tests.bench.measure import MIB, TINY, Scale
 from tests.bench.report import Row, document, table
 
@@ -26,6 +37,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "output": programs.output,
     "programs": contest.programs,
     "files": files.transfer,
+    "transfers": filecontest.contest,
     "memory": files.memory,
     "codecs": files.codecs,
     "events": events.small_events,
@@ -35,6 +47,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "heal": pauses.heal,
     "start": life.start,
     "idle": life.idle,
+    "container": container.container,
 }
 LIMIT = 900.0  # seconds for one benchmark
 
@@ -51,7 +64,7 @@ def main() -> None:
     order = _parser().parse_args()
     if order.list:
         for name, benchmark in BENCHMARKS.items():
-            print(f"{name:8} {(benchmark.__doc__ or '').strip()}")
+            print(f"{name:9} {(benchmark.__doc__ or '').strip()}")
         return
     scale = TINY if order.tiny else Scale()
     if order.rounds:

@@ -96,27 +96,40 @@ async def _fsync(path: Path, data: bytes) -> float:
 
 
 async def memory(scale: Scale) -> list[Row]:
-    """What a transfer adds to the resident memory of a sidecar that is warm, at its peak."""
-    size = scale.file_bytes
-    data = os.urandom(size)
+    """What a transfer adds to the resident memory of each process that is warm, at its peak."""
     rows = []
-    for verb in ("read", "write"):
-        async with hub_process() as hub, stage(hub) as here:
-            (here.workspace / "source").write_bytes(data[:MIB])
-            await _read(here, MIB)
-            await here.run.files.write("warm", data[:MIB])
-            (here.workspace / "source").write_bytes(data)
-            forget_peak(here.sidecar_pid)
-            before = status(here.sidecar_pid, "VmRSS")
-            if verb == "read":
-                await _read(here, size)
-            else:
-                await here.run.files.write("target", data)
-            added = status(here.sidecar_pid, "VmHWM") - before
-        what = f"added by a {verb} of {size // MIB} MiB"
-        behind = {"before": f"{before / MIB:.0f} MiB"}
-        rows.append(Row("memory", what, added / MIB, at_most(32), "MiB", sides=behind))
+    for size in scale.memory_bytes:
+        for verb in ("read", "write"):
+            async with hub_process() as hub, stage(hub, is_apart=True) as here:
+                rows += await _added(here, verb, size)
     return rows
+
+
+async def _added(here: Stage, verb: str, size: int) -> list[Row]:
+    """The file has no blocks, so that no disk is measured. The client is this process."""
+    source = here.workspace / "source"
+    for warm in (True, False):
+        source.write_bytes(b"")
+        os.truncate(source, MIB if warm else size)
+        pids = {"core": here.sidecar_pid, "hands": here.hands_pid or 0, "client": os.getpid()}
+        for pid in pids.values():
+            forget_peak(pid)
+        before = {name: status(pid, "VmRSS") for name, pid in pids.items()}
+        if verb == "read":
+            await _read(here, MIB if warm else size)
+        else:
+            await here.run.files.upload("target", os.open(source, os.O_RDONLY))
+    return [
+        Row(
+            "memory",
+            f"added to {name} by a {verb} of {size // MIB} MiB",
+            (status(pid, "VmHWM") - before[name]) / MIB,
+            at_most(32),
+            "MiB",
+            sides={"before": f"{before[name] / MIB:.0f} MiB"},
+        )
+        for name, pid in pids.items()
+    ]
 
 
 async def codecs(scale: Scale) -> list[Row]:

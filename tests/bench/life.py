@@ -50,13 +50,13 @@ class Ear:
 
 
 @asynccontextmanager
-async def _listening(hub: HubAt) -> AsyncIterator[Ear]:
+async def listening(hub: HubAt) -> AsyncIterator[Ear]:
     async with connected(hub.client_url(WATCHER), codec_for(PROTOBUF_SUBPROTOCOL)) as socket:
         yield Ear(socket)
 
 
 @contextmanager
-def _sidecar(hub: HubAt) -> Iterator[Popen[str]]:
+def started_sidecar(hub: HubAt) -> Iterator[Popen[str]]:
     """As it starts in a sandbox: its token in a file."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         environment = sidecar_environment(hub, Path(name), RUN.run, "protobuf")
@@ -75,11 +75,11 @@ def _bare(hub: HubAt) -> AbstractContextManager[Popen[str]]:
 
 async def start(scale: Scale) -> list[Row]:
     """From the start of the process to its first message, heard on the other side of the hub."""
-    async with hub_process() as hub, _listening(hub) as ear:
+    async with hub_process() as hub, listening(hub) as ear:
 
         async def sidecar() -> float:
             began = time.perf_counter()
-            with _sidecar(hub):
+            with started_sidecar(hub):
                 await ear.hear()
                 return time.perf_counter() - began
 
@@ -100,8 +100,8 @@ async def start(scale: Scale) -> list[Row]:
 
 async def idle(scale: Scale) -> list[Row]:
     """Memory and wake-ups of a sidecar that nobody is attached to."""
-    async with hub_process() as hub, _listening(hub) as ear:
-        with _sidecar(hub) as sidecar:
+    async with hub_process() as hub, listening(hub) as ear:
+        with started_sidecar(hub) as sidecar:
             await ear.hear()
             with _bare(hub) as bare:
                 await ear.hear()

@@ -1,4 +1,5 @@
-"""A peer to measure beside: SWE-ReX, which runs programs in a sandbox over HTTP, from PyPI.
+"""A peer to measure beside: SWE-ReX, which runs programs in a sandbox and moves files over HTTP,
+from PyPI.
 
 It takes part with its own server and its own client, each a process, in an environment of its
 own below the user's cache folder, where it is installed once. Its base install forgets aiohttp,
@@ -64,13 +65,30 @@ def _install() -> None:
 class Peer:
     """The client process, at our orders."""
 
-    def __init__(self, client: subprocess.Popen[str]) -> None:
+    def __init__(self, client: subprocess.Popen[str], server_pid: int) -> None:
         self._client = client
+        self.client_pid = client.pid
+        self.server_pid = server_pid
 
     async def seconds(self, argv: list[str], *, printed: int, times: int = 1) -> float:
         """How long `times` programs at once took, each of which prints that many bytes."""
         found = await anyio.to_thread.run_sync(self._order, {"argv": argv, "times": times})
         assert found["printed"] == printed, f"{found['printed']} came, {printed} were printed"
+        taken: float = found["seconds"]
+        return taken
+
+    async def read(self, paths: list[str], size: int) -> float:
+        """How long it took to read these files, one after the other, each of so many bytes. It
+        answers text in JSON."""
+        return await self._move({"read": paths}, size)
+
+    async def upload(self, source: str, targets: list[str], size: int) -> float:
+        """How long it took to send a file to these places, one after the other."""
+        return await self._move({"upload": source, "targets": targets}, size)
+
+    async def _move(self, order: dict[str, object], size: int) -> float:
+        found = await anyio.to_thread.run_sync(self._order, order)
+        assert found["size"] == size, f"{found['size']} came, the files have {size}"
         taken: float = found["seconds"]
         return taken
 
@@ -89,12 +107,12 @@ async def peer(python: str) -> AsyncIterator[Peer]:
     token, port = secrets.token_hex(16), str(_free_port())
     server = ("-m", "swerex.server", "--host", "127.0.0.1", "--port", port, "--auth-token", token)
     with (
-        process(*server, python=python, quiet=True),
+        process(*server, python=python, quiet=True) as served,
         process(str(CLIENT), port, token, python=python) as client,
     ):
         with anyio.fail_after(PATIENCE):
             await first_line(client)
-        yield Peer(client)
+        yield Peer(client, served.pid)
 
 
 def _free_port() -> int:

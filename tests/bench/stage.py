@@ -115,6 +115,7 @@ class Stage:
     workspace: Path
     controller: Controller
     run: Run
+    hands_pid: int | None = None  # of hands that are apart
 
 
 def sidecar_environment(hub: HubAt, folder: Path, run: str, codec: str) -> dict[str, str]:
@@ -159,11 +160,14 @@ async def stage(
     with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as exits:
         folder = Path(name)
         environment = sidecar_environment(hub, folder, run, codec)
+        hands_pid = None
         if is_apart:
             environment["SIDECAR_HANDS"] = str(folder / "hands.sock")
-            exits.enter_context(hands_process(folder / "workspace", folder / "hands.sock"))
+            hands = hands_process(folder / "workspace", folder / "hands.sock")
+            hands_pid = exits.enter_context(hands)
         url = hub.client_url(controller_grant(run, [run]))
         with process(*program, environment=environment) as child:
             async with Controller.connect(url, controller=run, json=codec == "json") as controller:
                 attached = await controller.attach(run, timeout=PATIENCE)
-                yield Stage(hub, child.pid, folder / "workspace", controller, attached)
+                workspace = folder / "workspace"
+                yield Stage(hub, child.pid, workspace, controller, attached, hands_pid)

@@ -17,6 +17,7 @@ NAMES = {
     "output",
     "programs",
     "files",
+    "transfers",
     "memory",
     "codecs",
     "events",
@@ -26,6 +27,7 @@ NAMES = {
     "heal",
     "start",
     "idle",
+    "container",
 }
 
 
@@ -41,6 +43,7 @@ def test_the_benchmarks_are_listed() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone  # it takes all the processors that there are
 @pytest.mark.timeout(180)
 def test_every_benchmark_runs_and_its_rows_can_be_read(tmp_path: Path) -> None:
     target = tmp_path / "rows.json"

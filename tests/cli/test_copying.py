@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import stat
+import subprocess
 import sys
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -102,6 +105,22 @@ def test_a_local_link_is_followed_and_a_device_is_written_to(sidecar, folders) -
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
+def test_a_fifo_is_read_and_ctrl_c_ends_the_wait_for_its_writer(sidecar, folders, wait_for) -> None:
+    here, there = folders
+    fifo = here / "fifo"
+    os.mkfifo(fifo)
+    copy = sidecar.start("cp", "fifo", ":a", cwd=here, stderr=subprocess.PIPE)
+    opened = Path(f"/proc/{copy.pid}/fd")
+    wait_for(lambda: str(fifo) in [os.readlink(fd) for fd in opened.iterdir()], "the FIFO")
+    copy.send_signal(signal.SIGINT)
+    _, said = copy.communicate(timeout=20)
+    assert copy.returncode == 130, said
+    copy = sidecar.start("cp", "fifo", ":a", cwd=here)
+    fifo.write_text("piped")
+    assert copy.wait(20) == 0
+    assert (there / "a").read_text() == "piped"
+
+
 def test_a_failed_download_leaves_what_was_there(sidecar, folders) -> None:
     here, _ = folders
     (here / "kept").write_text("old")
@@ -118,7 +137,8 @@ def test_a_failed_download_leaves_what_was_there(sidecar, folders) -> None:
         pytest.param("a", "b", 2, b"begins with a colon", id="both here"),
         pytest.param(":a", ":b", 2, b"sidecar exec -- cp", id="both there"),
         pytest.param("nope", ":", 1, b"nope: No such file", id="no source"),
-        pytest.param(".", ":x", 1, b"tar c DIR", id="a folder"),
+        pytest.param(".", ":x", 1, b"cp -r copies it", id="a folder"),
+        pytest.param(":.", "x", 1, b"cp -r` copies it", id="a folder there"),
         pytest.param("-", ":", 1, b"name the file", id="no name"),
         pytest.param("/dev/null", ":../x", 1, b"outside", id="outside"),
     ],

@@ -78,6 +78,7 @@ def nothing_is_left_behind(temporary: Path) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone  # its time is judged
 def test_every_promise_holds(temporary: Path) -> None:
     began = time.monotonic()
     done = run_demo(temporary)
@@ -179,6 +180,7 @@ def test_a_signal_ends_it_and_everything_it_started(
     assert not is_alive(sidecar)
 
 
+@pytest.mark.slow
 def test_a_killed_demo_takes_its_sidecar_with_it(tmp_path_factory: pytest.TempPathFactory) -> None:
     temporary = tmp_path_factory.mktemp("killed")
     demo = subprocess.Popen(

@@ -174,3 +174,9 @@ def test_a_name_that_is_no_id_is_bad_usage(bench, tmp_path) -> None:
     refused = bench("dev", str(tmp_path), "--run", "a.*")
     assert refused.returncode == 2
     assert b"1 to 63 characters" in refused.stderr
+
+
+def test_roots_that_cannot_be_are_told_before_anything_starts(bench, tmp_path) -> None:
+    done = bench("dev", str(tmp_path), "--roots", f"{tmp_path}/none")
+    assert done.returncode == 2
+    assert f"'{tmp_path}/none' is not a folder; make it or take it off" in done.stderr.decode()

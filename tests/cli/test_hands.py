@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.cli.flags import BadUsage
 from sidecar.cli.hands import Arguments, parse
+from sidecar.cli.usage import BadUsage
 from sidecar.errors import SettingsError
 
 Start = Callable[..., tuple[subprocess.Popen[bytes], Path]]
@@ -52,11 +52,17 @@ def start(bench: Any, wait_for: Any) -> Iterator[Start]:
 def test_flags_and_a_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SIDECAR_WORKSPACE", "/nowhere")
     monkeypatch.setenv("SIDECAR_HANDS", "/run/s")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "data").mkdir()
     assert parse(
-        ["--workspace", str(tmp_path), "--core-uid=5", "--core-uid", "6", "--", "ls", "--help"]
+        [
+            *("--workspace", str(tmp_path / "work"), "--roots", str(tmp_path / "data")),
+            *("--core-uid=5", "--core-uid", "6", "--", "ls", "--help"),
+        ]
     ) == Arguments(
         socket="/run/s",
-        workspace=str(tmp_path),
+        workspace=str(tmp_path / "work"),
+        roots=str(tmp_path / "data"),
         core_uids=[5, 6],
         command=["ls", "--help"],
     )
@@ -84,6 +90,7 @@ def test_what_cannot_be_understood(arguments: list[str], words: str) -> None:
     "arguments, words",
     [
         (["--workspace", "/no/such"], "not a folder; make it or name another"),
+        (["--roots", "data"], "--roots: 'data' is not absolute: say where it is from /"),
         (["--environment", "none"], "clean or inherited expected"),
         (["--log-level", "loud"], "debug, info, warning, error expected"),
     ],
@@ -138,10 +145,13 @@ def test_others_are_asked_who_they_are(start: Start) -> None:
 
 
 def test_a_token_is_not_kept_and_memory_is_not_shown(start: Start) -> None:
-    process, _ = start("--", "env", SIDECAR_TOKEN="secret", SIDECAR_RUN="x")
+    process, _ = start(
+        "--", "env", SIDECAR_TOKEN="secret", SIDECAR_RUN_TOKEN="another", SIDECAR_RUN="x"
+    )
     output, log = process.communicate(timeout=10)
     assert b"SIDECAR" not in output
     assert b"SIDECAR_TOKEN is set here, where nobody needs it: removed" in log
+    assert b"SIDECAR_RUN_TOKEN is set here" in log
     assert b"secret" not in log
 
 

@@ -47,6 +47,7 @@ def served(bench) -> Iterator[Callable[..., Served]]:
         one.end()
 
 
+@pytest.mark.slow
 def test_a_platform_key_starts_a_run_and_speaks_to_its_sidecar(
     bench, served, tmp_path: Path
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_platform_key_starts_a_run_and_speaks_to_its_sidecar(
         sidecar.wait(30)
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_killed_and_started_again_knows_its_key_and_its_runs(
     bench, served, tmp_path: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_a_key_that_was_retired_gets_no_token(bench, served, tmp_path: Path) -> 
     assert found["key"].encode()[-20:-1] not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_none_of_an_endpoint_is_no_token(bench, tmp_path: Path) -> None:
     class Portal(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -218,6 +218,7 @@ def test_who_only_looks_may_leave(sidecar, start) -> None:
     assert listed(sidecar)[id]["state"] == "running"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_started_is_told_with_the_status_of_exec(sidecar) -> None:
     assert sidecar("exec", "-d", "no-such-program").returncode == 127
     answer = json.loads(sidecar("exec", "-d", "--json", "true").stdout)

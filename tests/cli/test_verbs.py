@@ -99,6 +99,7 @@ def test_events_go_on_after_a_cursor(sidecar) -> None:
     assert sidecar("events", "--after", "x:y").returncode == 2
 
 
+@pytest.mark.slow
 def test_events_can_be_followed_until_interrupted(sidecar) -> None:
     process = sidecar.start("events", "--follow", "--json", stdout=subprocess.PIPE)
     with process:

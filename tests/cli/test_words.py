@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import stat
+import sys
 
 import pytest
 
 from sidecar.cli.describe import describe, describe_event, describe_gap
 from sidecar.cli.keyfile import HubKey, read_key, write_key
-from sidecar.cli.output import explain, jsonable, wire_path
+from sidecar.cli.output import explain, jsonable, show, wire_path
 from sidecar.client import CallError, Code, Cursor, Event, Gap
 from sidecar.errors import SettingsError, TokenExpired
 from sidecar.protocol.journal import GapReason
@@ -37,6 +38,15 @@ def test_long_events_are_cut_and_gaps_say_why() -> None:
     assert len(set(told)) == len(GapReason), "each reason has words of its own"
     assert not any(text.endswith(f": {why}") for text, why in zip(told, GapReason, strict=True))
     assert describe_gap(Gap(Cursor(), 1, None, "new_series", None)).startswith("a new series")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_name_is_one_line_on_a_terminal_and_as_it_is_elsewhere(
+    is_terminal, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    show("a\nb\x1b[2J\u202e")
+    assert capsys.readouterr().out == ("a�b�[2J�\n" if is_terminal else "a\nb\x1b[2J\u202e\n")
 
 
 def test_bytes_in_json_are_base64_wherever_they_are() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+import pytest
 from anyio.from_thread import start_blocking_portal
 from disks import MortalDisk
 from hypothesis import settings
@@ -251,4 +252,4 @@ class JournalMachine(RuleBasedStateMachine):
 
 
 JournalMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
-test_a_journal_agrees_with_what_was_appended = JournalMachine.TestCase
+test_a_journal_agrees_with_what_was_appended = pytest.mark.slow(JournalMachine.TestCase)

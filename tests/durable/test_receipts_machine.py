@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -234,4 +235,4 @@ class DurableReceipts(RuleBasedStateMachine):
 
 
 DurableReceipts.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
-test_no_call_runs_twice_in_any_number_of_lives = DurableReceipts.TestCase
+test_no_call_runs_twice_in_any_number_of_lives = pytest.mark.slow(DurableReceipts.TestCase)

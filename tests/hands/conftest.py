@@ -16,6 +16,7 @@ from sidecar.hands.apart.descriptors import _CLOSER
 from sidecar.hands.interface import Hands
 from sidecar.hands.local.beneath import Beneath
 from sidecar.hands.local.hands import LocalHands
+from sidecar.hands.local.roots import Roots
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +79,12 @@ def beneath(root: Path, use_openat2: bool) -> Iterator[Beneath]:
     beneath = Beneath(str(root), use_openat2=use_openat2)
     yield beneath
     beneath.close()
+
+
+@pytest.fixture
+def roots(beneath: Beneath) -> Roots:
+    """The workspace alone."""
+    return Roots(beneath)
 
 
 @pytest.fixture(

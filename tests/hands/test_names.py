@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.errors import Invalid, Outside
-from sidecar.hands.names import as_bytes, parent_and_name, relative
+from sidecar.hands.names import as_bytes, is_part, parent_and_name, part_name, relative
 
 ROOTS = (b"/work/space", b"/mnt/real/space")
 
@@ -71,3 +71,33 @@ def test_a_path_longer_than_the_kernel_takes_is_invalid() -> None:
 )
 def test_a_path_is_a_directory_and_a_name(path: bytes, expected: tuple[bytes, bytes, bool]) -> None:
     assert parent_and_name(path) == expected
+
+
+def test_the_name_of_a_part_is_short_and_cut_between_characters() -> None:
+    name = part_name("\u20ac".encode() * 85, bytes(16))
+    assert name == b"." + "\u20ac".encode() * 21 + b"." + b"0" * 32 + b".sidecar-part"
+    assert len(name) <= 143
+
+
+@pytest.mark.parametrize("name", [b"a.txt", b"\xff", b"n" * 255, b"\xff" * 255, b"a\nb", b".."])
+@pytest.mark.parametrize("size", [6, 16])
+def test_a_part_is_known_by_its_name(name: bytes, size: int) -> None:
+    assert is_part(part_name(name, b"\xa5" * size))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"a.txt",
+        b".sidecar-part",
+        b"a.0123456789ab.sidecar-part",  # of somebody else: ours begin with a dot
+        b".a.0123456789abc.sidecar-part",
+        b".a.0123456789AB.sidecar-part",
+        b".a.sidecar-part",
+        b".a.0123456789ab.sidecar-part.bak",
+        b".a.0123456789ab.sidecar-part\n",
+        b"",
+    ],
+)
+def test_a_name_that_only_looks_like_one_is_no_part(name: bytes) -> None:
+    assert not is_part(name)

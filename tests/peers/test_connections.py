@@ -138,6 +138,7 @@ async def test_no_close_code_is_the_end_however_often_it_comes(code: int, tmp_pa
 
 
 @in_jumping_time
+@pytest.mark.slow
 async def test_a_hub_that_is_away_is_dialled_until_it_is_back(tmp_path: Path) -> None:
     """anthropics/claude-code#78585: it gives up after three tries in two seconds. Here a hundred
     fail, none of them more than 5 s after the one before."""
@@ -256,6 +257,7 @@ async def test_a_call_to_a_sandbox_that_is_away_fails_after_a_minute_and_never_r
         assert not (here.stack.workspace / "ran").exists()
 
 
+@pytest.mark.slow
 async def test_programs_that_take_all_processors_do_not_silence_the_sidecar(
     tmp_path: Path,
 ) -> None:
@@ -280,6 +282,7 @@ async def test_programs_that_take_all_processors_do_not_silence_the_sidecar(
 
 
 @in_jumping_time
+@pytest.mark.slow
 async def test_a_connection_outlives_its_token_many_times(tmp_path: Path) -> None:
     """anthropics/claude-code#36482: the bridge never renews its token: dead, but still polling;
     microsoft/vscode#230058, #236724, microsoft/vscode-remote-release#11207: tunnels that die with

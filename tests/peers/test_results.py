@@ -196,6 +196,7 @@ async def test_events_that_cannot_be_had_are_counted_in_a_gap(
         assert delivered == list(range(gap.last + 1, last + 1))
 
 
+@pytest.mark.slow
 async def test_the_end_of_every_program_is_an_event_that_arrives_once(tmp_path: Path) -> None:
     """OpenHands/software-agent-sdk#1532, #3983: the callback at the end did not come."""
     async with open_stack(tmp_path) as stack:
@@ -224,6 +225,7 @@ async def test_the_end_of_every_program_is_an_event_that_arrives_once(tmp_path: 
 # From where it was, not from the start ------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_reconnect_replays_nothing_that_was_received(tmp_path: Path) -> None:
     """OpenHands/OpenHands#17619: the whole session again after each reconnect, for the place to
     go on from was a stale timestamp; anomalyco/opencode#25657: no place at all."""

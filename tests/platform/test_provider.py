@@ -474,7 +474,7 @@ async def test_an_endpoint_that_hangs_is_given_up(
 async def test_an_endpoint_that_nobody_serves_is_the_network(tmp_path: Path) -> None:
     fake = FakeEndpoint()
     fake.url = "http://127.0.0.1:1"
-    with pytest.raises(NetworkFailure, match="cannot be reached"):
+    with pytest.raises(NetworkFailure, match="nobody listens at 127.0.0.1:1 "):
         await make(fake, tmp_path).token()
 
 

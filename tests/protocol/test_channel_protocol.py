@@ -65,9 +65,16 @@ class Script:
 
     def reasons(self) -> list[str]:
         """Of the `Down` events; there must be no others."""
+        return [error.reason for error in self._downs()]
+
+    def told(self) -> list[str]:
+        """What the `Down` events say; there must be no others."""
+        return [str(error) for error in self._downs()]
+
+    def _downs(self) -> list[ChannelError]:
         events = self.channel.events()
         assert all(isinstance(event, Down) for event in events), events
-        return [event.error.reason for event in events if isinstance(event, Down)]
+        return [event.error for event in events if isinstance(event, Down)]
 
 
 def nobody(outcome: Outcome) -> None:
@@ -446,13 +453,27 @@ def test_a_changed_token_ends_the_back_off_at_once() -> None:
 def test_a_new_reason_is_told_while_down() -> None:
     script = Script()
     script.channel.start(now=0.0)
-    script.channel.connection_refused(NetworkFailure("no route"), now=0.0)
-    script.channel.handle_deadline(now=1.0)
-    script.channel.connection_refused(NetworkFailure("no answer"), now=1.0)
-    script.channel.handle_deadline(now=2.0)
-    script.channel.connection_refused(TokenRefused("x"), now=2.0)
-    assert script.reasons() == ["network", "refused"]
+    failures = [
+        NetworkFailure("no answer in 1 s"),
+        NetworkFailure("no answer in 2 s"),
+        NetworkFailure("no certificate"),
+        NetworkFailure("no answer in 4 s"),
+        TokenRefused("x"),
+    ]
+    for now, failure in enumerate(failures):
+        script.channel.connection_refused(failure, now=now)
+        script.channel.handle_deadline(now=now + 0.9)
+    assert script.told() == ["no answer in 1 s", "no certificate", "x"]
     assert str(script.channel.failure) == "x"
+
+
+def test_a_hub_that_says_something_else_each_time_is_not_told_for_ever() -> None:
+    script = Script()
+    script.channel.start(now=0.0)
+    for now in range(20):
+        script.channel.connection_refused(NetworkFailure("x" * now), now=now)
+        script.channel.token_changed(now=now)
+    assert len(script.told()) == 8
 
 
 def test_a_link_that_breaks_at_once_does_not_reset_the_back_off() -> None:

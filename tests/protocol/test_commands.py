@@ -87,7 +87,7 @@ def test_defaults_are_the_careful_ones() -> None:
         ("exec.run", {"argv": ["a"], "live": 1}, "live: Input should be a valid boolean"),
         ("exec.run", {"argv": ["a"], "env": {"A": 1}}, "env.A: Input should be a valid string"),
         ("exec.run", {"argv": ["a"], "stdin": "maybe"}, "stdin"),
-        ("files.read", {}, "path: Field required"),
+        ("files.read", {}, "exactly one of path and paths is expected"),
         ("files.read", {"path": "a", "offset": -1}, "offset: "),
         ("files.read", {"path": "a", "offset": 1 << 63}, "offset: "),
         ("files.read", {"path": "a", "offset": True}, "offset: "),

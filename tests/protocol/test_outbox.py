@@ -503,3 +503,18 @@ def test_the_head_is_the_only_overhead_of_a_large_chunk() -> None:
     assert message is not None
     envelope: Envelope = Head(A, 256 * KIB + 27, 1)
     assert len(message.data) == len(encode(envelope)) + 256 * KIB + 27
+
+
+def test_where_many_streams_offer_chunks_each_of_them_is_smaller() -> None:
+    box = outbox()
+    box.flow.chunk = 256 * KIB
+    assert box.chunk == 256 * KIB
+    for n in range(32):
+        bulk(box, n)
+        box.lane(Rank.BULK, quiet)  # one that offers nothing takes no share
+    assert box.chunk == 256 * KIB
+    for n in range(32):
+        bulk(box, n)
+    assert box.chunk == 128 * KIB
+    box.flow.chunk = 16 * KIB
+    assert box.chunk == 16 * KIB

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sidecar.errors import Code, Invalid, LimitExceeded
+from sidecar.errors import CallError, Code, Invalid, LimitExceeded
 from sidecar.protocol.envelope import (
     Blocked,
     Credit,
@@ -20,7 +20,14 @@ from sidecar.protocol.envelope import (
     Rewind,
     Skip,
 )
-from sidecar.protocol.streams import Ended, ReceiveStream, SendStream, reset_for
+from sidecar.protocol.streams import (
+    Ended,
+    ReceiveStream,
+    SendStream,
+    error_of,
+    reset_for,
+    reset_with,
+)
 
 ID = b"i" * 16
 SHA = b"s" * 32
@@ -399,6 +406,16 @@ def test_a_hole_is_forgotten_when_the_stream_is_taken_up_again() -> None:
 
 def test_a_reset_has_a_bounded_sentence() -> None:
     assert reset_for(ID, 1, Code.LIMIT, "x" * 501) == Reset(ID, 1, "limit", "x" * 500)
+
+
+def test_a_reset_tells_the_details_of_its_error_unless_they_are_large() -> None:
+    error = CallError(Code.DENIED, "spent", which="run", limit=5)
+    reset = reset_with(ID, 1, error)
+    assert reset == Reset(ID, 1, "denied", "spent", {"which": "run", "limit": 5})
+    assert error_of(reset).details == error.details
+    assert error_of(Reset(ID, 1, "denied", "spent")).details == {}
+    error = CallError(Code.DENIED, "spent", answer=b"x" * 1024)
+    assert reset_with(ID, 1, error) == Reset(ID, 1, "denied", "spent")
 
 
 # both, over a bad wire ------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ def test_the_head_of_the_catalogue_lists_every_command() -> None:
     from sidecar.protocol import commands
 
     assert commands.__doc__ is not None
-    listed = {line.split()[0] for line in commands.__doc__.splitlines() if line.startswith("    ")}
+    listed = {
+        line.split()[0] for line in commands.__doc__.splitlines() if re.match(" {4}\\S", line)
+    }
     assert listed - {"command"} == set(CATALOGUE)
 
 

@@ -16,9 +16,9 @@ from stack import RUN, Stack, open_stack, until
 
 from sidecar.client import CallError, Code, Controller, Run, Started, Terminal
 from sidecar.client.processes import RemoteProcess
-from sidecar.client.sources import PushSource
 from sidecar.hands.interface import Exit
 from sidecar.protocol.names import Scope
+from sidecar.streaming.pushing import PushSource
 
 MB, MIB = 1_000_000, 1 << 20
 
@@ -359,7 +359,9 @@ async def test_a_writer_who_waits_learns_of_the_end_of_the_program(run: Run) -> 
     assert 0 < (await run.call("exec.input", piece))["taken"] < 60_000  # what a pipe takes
     with pytest.raises(CallError) as caught:
         await remote.input(b"x")
-    assert (caught.value.code, caught.value.details["which"]) == (Code.INVALID, "ended")
+    assert caught.value.code is Code.INVALID
+    # The kernel closes its end of the pipe before anybody can learn that it has ended.
+    assert caught.value.details["which"] in ("ended", "closed")
 
 
 # Times -------------------------------------------------------------------------------------
@@ -496,6 +498,7 @@ async def test_the_list_is_bounded_and_says_what_it_leaves_out(run: Run) -> None
     assert len((await entry_of(run, shell))["shell"]) == 1024
 
 
+@pytest.mark.slow
 async def test_ended_programs_are_kept_and_those_of_exec_run_go_first(tmp_path: Path) -> None:
     async with open_stack(tmp_path) as stack:
         run = await stack.attach()

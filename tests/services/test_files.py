@@ -12,12 +12,12 @@ import pytest
 from stack import Stack, open_stack, until
 
 from sidecar.client import CallError, Code, Retry, Run, Started
-from sidecar.client.sources import PushSource
 from sidecar.clock import SystemClock
 from sidecar.identity import new_id
 from sidecar.protocol.streams import CONTENT
-from sidecar.services import files
+from sidecar.services.files import filling
 from sidecar.streaming import BytesSource
+from sidecar.streaming.pushing import PushSource
 
 NOT_UTF8 = b"caf\xe9 \xff\n"
 
@@ -96,9 +96,13 @@ async def test_a_write_that_is_cancelled_leaves_the_old_file(
 ) -> None:
     workspace, run = place
     (workspace / "file").write_bytes(b"old")
+    before = len(os.listdir("/proc/self/fd"))
     async with run.open("files.write", {"path": "file"}):
-        await until(lambda: len(os.listdir(workspace)) == 2)
-    await until(lambda: os.listdir(workspace) == ["file"])
+        await until(lambda: len(os.listdir("/proc/self/fd")) > before)
+        assert os.listdir(workspace) == ["file"]
+    await until(lambda: not module_stack.sidecar.dispatcher._open)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(workspace) == ["file"]
     assert (workspace / "file").read_bytes() == b"old"
 
 
@@ -106,7 +110,7 @@ async def test_a_write_whose_bytes_stop_coming_ends_and_leaves_the_old_file(
     place: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace, run = place
-    monkeypatch.setattr(files, "CONTENT_WAIT", 0.2)
+    monkeypatch.setattr(filling, "CONTENT_WAIT", 0.2)
     (workspace / "file").write_bytes(b"old")
     async with run.open("files.write", {"path": "file"}) as call:
         source = PushSource()

@@ -12,6 +12,7 @@ from stack import until
 from sidecar.clock import ManualClock
 from sidecar.context import Bound, CallContext, Handler, Means, Resumer
 from sidecar.dispatch import Dispatcher
+from sidecar.egress import Egress
 from sidecar.policy import Policy
 from sidecar.protocol import envelope as wire
 from sidecar.protocol.attach import Attachments, Facts, Origin
@@ -33,10 +34,12 @@ class Bench:
         self.clock = clock or ManualClock()
         self.loose: list[tuple[str, list[Any]]] = []
         self.wakes: list[str] = []
+        policy = Policy()
         means = Means(
             hands=None,  # type: ignore[arg-type]  # no handler here acts
             clock=self.clock,
-            policy=Policy(),
+            policy=policy,
+            egress=Egress(policy),
             emit=lambda name, data, *, call=None: 1,
             wake=lambda: self.wakes.append("now"),
             wake_soon=lambda: self.wakes.append("soon"),
@@ -44,6 +47,7 @@ class Bench:
             facts=dict,
             end_run=None,  # type: ignore[arg-type]  # nor ends anything
             forget_reader=lambda name: None,
+            uploads=None,  # type: ignore[arg-type]  # nor writes any file
         )
         self.dispatcher = Dispatcher(
             means,

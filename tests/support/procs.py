@@ -58,3 +58,16 @@ def held(pid: int) -> Held:
         threads=len(tasks),
         resident=int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
     )
+
+
+def forget_peak(pid: int) -> None:
+    """Let `peak` begin anew at what is resident now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak(pid: int) -> int:
+    """Bytes of memory that were resident at most."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise KeyError("VmHWM")

@@ -25,6 +25,7 @@ from sidecar import runtime, serving
 from sidecar.client import Controller, Run
 from sidecar.clock import Clock, SystemClock
 from sidecar.hands.local.hands import LocalHands
+from sidecar.hands.rootlist import parse_roots
 from sidecar.hub import Hub, HubSettings, serve
 from sidecar.parts import Parts
 from sidecar.protocol.names import Scope, controller_grant, sidecar_grant
@@ -95,7 +96,8 @@ class Stack:
         settings = self.settings(**options)
         folder = settings.state_folder
         folder.mkdir(mode=0o700)
-        hands = await self._exits.enter_async_context(LocalHands.open_root(settings.workspace))
+        opened = LocalHands.open_root(settings.workspace, roots=parse_roots(settings.roots))
+        hands = await self._exits.enter_async_context(opened)
         parts = runtime.assemble(settings, folder, clock or SystemClock())
         receipts = await serving.open_state(parts, self._states)
         serving.complete(parts, hands, receipts)

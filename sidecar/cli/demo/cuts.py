@@ -8,11 +8,11 @@ way the program ran once, and every byte it printed arrived once and in order.
 from __future__ import annotations
 
 import hashlib
-import sys
 from dataclasses import dataclass, field
 
 import anyio
 
+from sidecar.cli.childprocess import interpreter
 from sidecar.cli.demo.report import Line, first_problem
 from sidecar.cli.demo.stage import Stage
 
@@ -104,7 +104,7 @@ async def _survive(stage: Stage, case: Case) -> Line:
 async def _watch(stage: Stage, case: Case) -> Watched:
     """Run the program and cut the connections in the middle of its output."""
     watched = Watched()
-    program = [sys.executable, "-c", PROGRAM, case.starts_file]
+    program = [*interpreter(), "-c", PROGRAM, case.starts_file]
     async with stage.run.process(program) as process:
         async for _, chunk in process.output():
             watched.take(chunk)

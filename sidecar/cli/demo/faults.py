@@ -11,7 +11,8 @@ its confinement taken out, or with a port opened in the same process.
 from __future__ import annotations
 
 import os
-import sys
+
+from sidecar.cli.childprocess import interpreter
 
 _MAIN = """
 import runpy
@@ -39,4 +40,4 @@ _SABOTAGE = {"confined": _WITHOUT_CONFINEMENT, "ports": _WITH_A_PORT}
 def sidecar_command(broken: str | None) -> list[str]:
     """How the demo starts its sidecar: as anybody would, unless a promise of it is broken."""
     start = ["-c", _SABOTAGE[broken] + _MAIN] if broken in _SABOTAGE else ["-m", "sidecar"]
-    return [sys.executable, *start, "run", "--with-parent", str(os.getpid())]
+    return [*interpreter(), *start, "run", "--with-parent", str(os.getpid())]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -125,7 +124,7 @@ class Household:
     # making them --------------------------------------------------------------------------
 
     async def _start(self, name: str, *arguments: str, **settings: str) -> None:
-        command = [sys.executable, "-c", _BOUND, str(os.getpid()), *arguments]
+        command = [*childprocess.interpreter(), "-c", _BOUND, str(os.getpid()), *arguments]
         with self._log(name).open("ab") as output:
             self._processes[name] = await childprocess.start(command, settings, output)
 

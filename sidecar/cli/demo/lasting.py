@@ -7,12 +7,12 @@ What is counted here is what a controller got, who called once and only waited.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import anyio
 
+from sidecar.cli.childprocess import interpreter
 from sidecar.cli.demo.follower import Follower
 from sidecar.cli.demo.household import CONTROLLER, RUN, Household, open_household
 from sidecar.cli.demo.report import Line, first_problem
@@ -117,7 +117,7 @@ class _Watch:
 
     async def watch(self) -> list[Line]:
         plan = self._plan
-        program = [sys.executable, "-c", PROGRAM, str(plan.lines), str(plan.seconds), STARTS]
+        program = [*interpreter(), "-c", PROGRAM, str(plan.lines), str(plan.seconds), STARTS]
         what = f"printing {plan.lines:,} lines in {plan.seconds:.0f} s"
         with self._stage.screen.busy(what):
             async with self._run.process(program) as process:
@@ -156,7 +156,7 @@ class _Watch:
 
     async def _start_again(self) -> None:
         """What a platform does that takes a lost connection for a lost program."""
-        await self._run.exec([sys.executable, "-c", PROGRAM, "1", "0", STARTS])
+        await self._run.exec([*interpreter(), "-c", PROGRAM, "1", "0", STARTS])
 
     async def _count_renewals(self) -> None:
         """A sidecar counts those of its own life."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from dataclasses import dataclass, field
 
 import anyio
 
+from sidecar.cli.childprocess import interpreter
 from sidecar.cli.demo.project import NAME
 from sidecar.cli.demo.report import Line, first_problem
 from sidecar.cli.demo.stage import Stage
 
 EARLY = 0.5  # the first line has to be there in this part of the time that the program takes
 
-COMMAND = [sys.executable, "-m", "unittest", "-v"]
+COMMAND = [*interpreter(), "-m", "unittest", "-v"]
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1"}  # the repository stays clean
 
 

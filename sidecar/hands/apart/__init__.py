@@ -12,6 +12,8 @@ and what core has for it, trusting none of it:
 
     remote       the interface, as questions over the socket
     remoteupload a file being replaced from there
+    remotetool   work that takes long there, with one end of its pipe here
+    outcomes     what such work says at its end
     asking       one question, and an answer that fits it
     connection   requests out, answers in
     dialer       dials, dials again for ever, notices a hung one

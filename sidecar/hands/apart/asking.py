@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from sidecar.errors import CallError, Code, ProtocolError, Started
 from sidecar.hands.apart import messages
 from sidecar.hands.apart.connection import Connection, Lost, Question
-from sidecar.hands.apart.descriptors import check_file, check_pipe, check_socket, discard
+from sidecar.hands.apart.descriptors import check_end, check_file, check_pipe, check_socket, discard
+from sidecar.hands.apart.outcomes import outcome_from
 from sidecar.hands.interface import Exit, FileStat, Running
-from sidecar.protocol.fields import is_uint
+from sidecar.protocol.fields import is_bool, is_uint
 
 QUICK_TIME = 10.0  # seconds for what only asks the kernel
 STREAMS = ("stdin", "stdout", "stderr", "control")  # of a program, in the order that they travel
@@ -86,6 +87,18 @@ def read_stat(question: Question) -> FileStat:
     return messages.stat_from(question.value)
 
 
+def read_part(question: Question) -> FileStat | None:
+    _descriptors(question, 0)
+    return None if question.value is None else messages.stat_from(question.value)
+
+
+def read_flag(question: Question) -> bool:
+    _descriptors(question, 0)
+    if not is_bool(question.value):
+        raise ProtocolError("yes or no was expected from hands, and it sent something else")
+    return bool(question.value)
+
+
 def read_exit(question: Question) -> Exit:
     _descriptors(question, 0)
     return messages.exit_from(question.value)
@@ -98,11 +111,31 @@ def read_file(question: Question) -> int:
     return fd
 
 
+def read_end(question: Question) -> int:
+    """A descriptor that writes at the end of a regular file."""
+    [fd] = _descriptors(question, 1)
+    check_end(fd)
+    return fd
+
+
 def read_upload(question: Question) -> tuple[int, int]:
-    """The number of an upload, and its temporary file."""
+    """The number of an upload, and its part."""
     [fd] = _descriptors(question, 1)
     check_file(fd, writable=True)
     return _number(question.value), fd
+
+
+def read_tool(question: Question, *, core_writes: bool) -> tuple[int, int]:
+    """The number of a tool, and core's end of its pipe."""
+    [fd] = _descriptors(question, 1)
+    check_pipe(fd, writable=core_writes)
+    return _number(question.value), fd
+
+
+def read_outcome(question: Question) -> dict[str, Any]:
+    """What a tool has to say at its end."""
+    _descriptors(question, 0)
+    return outcome_from(question.value)
 
 
 def read_running(question: Question, expected: set[str] | None = None) -> Running:

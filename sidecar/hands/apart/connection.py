@@ -19,14 +19,16 @@ import anyio
 from sidecar.errors import CallError, Code, Invalid, ProtocolError, Started
 from sidecar.hands.apart import wire
 from sidecar.hands.apart.descriptors import discard
-from sidecar.hands.apart.link import Link, peer_of
+from sidecar.hands.apart.link import CLOSED, Link, peer_of
 from sidecar.hands.apart.messages import capabilities_from, error_from
 from sidecar.protocol.fields import is_id, is_uint
 from sidecar.protocol.record import Record, record
 
 HELLO_TIME = 5.0  # seconds from the connection until hands has said who it is
 MAX_OPEN = 4096  # requests that wait for their answer
-GIVING = frozenset({"open", "replace", "spawn", "take"})  # what is answered with descriptors
+GIVING = frozenset(
+    {"open", "append", "replace", "spawn", "take", "tool"}
+)  # the answer has descriptors
 
 
 class Lost(Exception):
@@ -114,7 +116,8 @@ class Connection:
             if not hasattr(self, "peer"):
                 self.end(f"hands did not say hello within {HELLO_TIME:.0f} s")
         if self.is_over:
-            raise Lost(self.why)
+            hint = f" before its hello: does it have --core-uid {os.geteuid()}?"
+            raise Lost(self.why + (hint if self.why == CLOSED else ""))
 
     async def ask(
         self,
@@ -255,7 +258,10 @@ class Connection:
         if self._greeted.is_set():
             raise ProtocolError("a second hello")
         if hello.version != wire.VERSION:
-            self.end(f"it speaks version {hello.version}, this sidecar {wire.VERSION}")
+            self.end(
+                f"it speaks version {hello.version}, this sidecar {wire.VERSION}: use the same"
+                " release on both sides"
+            )
             return
         facts = hello.facts
         if not is_id(facts.get("incarnation")) or not is_uint(facts.get("pid")):

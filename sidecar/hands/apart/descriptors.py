@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from sidecar.errors import ProtocolError
+from sidecar.threads import is_shortage
 
 MAX_WAITING = 64  # descriptors to be closed; only a file system that hangs makes so many
 
@@ -28,6 +29,13 @@ def check_file(descriptor: int, *, writable: bool = False) -> None:
     allowed = (os.O_RDWR,) if writable else (os.O_RDONLY, os.O_RDWR)
     if not stat.S_ISREG(_mode(descriptor)) or _access(descriptor) not in allowed:
         raise ProtocolError("a descriptor that is no regular file, where one was expected")
+
+
+def check_end(descriptor: int) -> None:
+    """A regular file that may be written at its end, and nowhere else. Raises `ProtocolError`."""
+    is_end = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
+    if not (stat.S_ISREG(_mode(descriptor)) and _access(descriptor) == os.O_WRONLY and is_end):
+        raise ProtocolError("a descriptor that is no end of a file, where one was expected")
 
 
 def check_pipe(descriptor: int, *, writable: bool) -> None:
@@ -91,9 +99,15 @@ class _Closer:
         with self._lock:
             for descriptor in descriptors:
                 self._waiting.put(descriptor)
-            if not self._works:
-                self._works = True
+            if self._works:
+                return
+            self._works = True
+            try:
                 threading.Thread(target=self._run, name="closer", daemon=True).start()
+            except RuntimeError as error:
+                if not is_shortage(error):
+                    raise
+                self._works = False  # they are closed with the next ones
 
     def _run(self) -> None:
         while True:

@@ -23,6 +23,7 @@ LONGEST_PAUSE = 2.0
 STABLE = 10.0  # seconds after which a lost connection counts as the first failure
 PATIENCE = 5.0  # seconds that a request waits for a connection
 PING_INTERVAL = 5.0  # seconds
+MOST_REASONS = 8  # that are logged for one absence
 PING_PATIENCE = 15.0  # seconds until a hands that does not answer is taken for hung
 
 
@@ -40,14 +41,14 @@ class Dialer:
     ) -> None:
         self.peer: Peer | None = None  # the last one that was met
         self.since = anyio.current_time()  # that it is connected, or away
-        self.why = "it was not tried yet"  # it is away
+        self.why = "it has not said hello yet"  # it is away
         self._path = path
         self._prepare = prepare
         self._on_connected = on_connected
         self._on_away = on_away
         self._current: Connection | None = None
         self._changed = Bell()
-        self._was_told = False  # that it is away
+        self._told: list[str] = []  # why it is away this time
         self._backoff = Backoff(random.random, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
 
     @property
@@ -88,7 +89,7 @@ class Dialer:
         self._current = connection
         self.peer = connection.peer
         self.since = anyio.current_time()
-        self._was_told = False
+        self._told.clear()
         log.info(
             "hands connected: uid %d, process %d (%s)",
             self.peer.uid,
@@ -119,12 +120,14 @@ class Dialer:
         return connection
 
     def _note_away(self, why: str) -> None:
-        """Told once for each time that it goes, not for each try."""
+        """Told once for each time that it goes, and logged once for each reason why it stays
+        away, not for each try."""
         self.why = why
-        if not self._was_told:
-            self._was_told = True
-            log.warning("hands is away: %s", why)
+        if not self._told:
             self._on_away(why)
+        if why not in self._told and len(self._told) < MOST_REASONS:
+            self._told.append(why)
+            log.warning("hands at %s is away: %s; it is dialled again for ever", self._path, why)
 
 
 async def _watch(connection: Connection) -> None:

@@ -26,6 +26,8 @@ from sidecar.hands.apart.wire import MAX_DESCRIPTORS, Inbox, Message, encode
 READ_SIZE = 64 * 1024
 MAX_QUEUED = 32 * 1024 * 1024  # bytes that wait for a reader; beyond, the connection is over
 
+CLOSED = "the other side closed it"
+
 _ROOM = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 _RECEIVE = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
 _SEND = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
@@ -112,7 +114,7 @@ class Link:
             # The kernel closed what had no room here, or in our table of descriptors.
             self.end(f"descriptors were lost: more than {MAX_DESCRIPTORS} came, or we have no room")
         elif not data:
-            self.end("the other side closed it")
+            self.end(CLOSED)
         else:
             self._hand_on()
 

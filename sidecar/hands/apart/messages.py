@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from sidecar.errors import CallError, ProtocolError
@@ -26,6 +27,7 @@ from sidecar.hands.interface import (
     Listing,
     Path,
     Program,
+    Selection,
     Survivor,
     Terminal,
 )
@@ -37,8 +39,10 @@ MAX_KEY = 64  # bytes of a program's key
 MAX_FACT = 4096  # characters of a capability, or of a detail of an error
 MAX_FACTS = 64
 MAX_FACTS_SIZE = 16 * 1024  # characters of all capabilities: they travel in one event
+MAX_DEPTH = 4  # maps and lists within each other, of a tool's result
 MAX_EXIT_STATUS = 255
 MAX_SIGNAL = 64
+TREE_PATH = 8192  # bytes of a path below the start of a walk
 
 T = TypeVar("T")
 
@@ -191,31 +195,74 @@ def stat_from(row: Any) -> FileStat:
     )
 
 
+def selection_map(selection: Selection) -> dict[str, Any]:
+    """For a request."""
+    return {
+        "exclude": [plain(pattern, "pattern") for pattern in selection.exclude],
+        "ignore": selection.ignore,
+        "globs": [plain(glob, "glob") for glob in selection.globs],
+        "depth": selection.depth,
+    }
+
+
+def selection_from(found: Mapping[str, Any]) -> Selection:
+    """What core asks for."""
+    return Selection(found["exclude"], found["ignore"], found["globs"], found["depth"])
+
+
 def listing_row(listing: Listing, room: int) -> list[Any]:
-    """[more, [[name, stat], ...]] in about `room` bytes: a page that is cut has more."""
+    """[next, [[path, stat, error], ...]] in about `room` bytes: a page that is cut has a next."""
     rows: list[Any] = []
     for entry in listing.entries:
-        room -= _ENTRY_BYTES + len(entry.name) + len(entry.stat.target or b"")
+        room -= entry.weight
         if room < 0 and rows:
-            return [True, rows]
-        rows.append([entry.name, stat_row(entry.stat)])
-    return [listing.more, rows]
+            return [rows[-1][0], rows]
+        stat = None if entry.stat is None else stat_row(entry.stat)
+        error = None if entry.error is None else envelope.error_map(entry.error)
+        rows.append([entry.path, stat, error])
+    return [listing.next, rows]
 
 
-_ENTRY_BYTES = 96  # of an entry without its names, as CBOR, at the most
-
-
-def listing_from(row: Any, limit: int) -> Listing:
-    more, rows = _fields(row, 2, "a page")
-    _demand(is_bool(more) and len(_list(rows, "entries")) <= limit, "a page of that size")
-    return Listing([_entry_from(entry) for entry in rows], more)
+def listing_from(row: Any, after: bytes | None, limit: int) -> Listing:
+    """A page of what follows `after`, in order, and itself followed by what comes later: or a
+    hands that repeats itself would keep its reader for ever."""
+    following, rows = _fields(row, 2, "a page")
+    _demand(len(_list(rows, "entries")) <= limit, "a page of that size")
+    entries = [_entry_from(entry) for entry in rows]
+    places = [_place(path) for path in (after, *(entry.path for entry in entries)) if path]
+    _demand(all(one < other for one, other in pairwise(places)), "entries in their order")
+    if following is not None:
+        last = places[-1:] if entries else []
+        is_on = _place(_tree_path(following)) >= last[0] if last else True
+        has_moved = not after or _place(following) > _place(after)
+        _demand(is_on and has_moved, "a next page")
+    return Listing(entries, following)
 
 
 def _entry_from(row: Any) -> Entry:
-    name, stat = _fields(row, 2, "an entry")
-    is_name = is_bytes(name) and 0 < len(name) < 1024 and b"/" not in name and b"\0" not in name
-    _demand(is_name and name not in (b".", b".."), "a name")
-    return Entry(name, stat_from(stat))
+    path, stat, error = _fields(row, 3, "an entry")
+    _demand(error is None or type(error) is dict, "an error")
+    _demand(stat is not None or error is not None, "a stat or an error")
+    return Entry(
+        _tree_path(path),
+        None if stat is None else stat_from(stat),
+        None if error is None else error_from(error),
+    )
+
+
+def _tree_path(value: Any) -> bytes:
+    """A path below where a walk began."""
+    _demand(is_bytes(value) and len(value) <= TREE_PATH and b"\0" not in value, "a path")
+    names = value.split(b"/")
+    _demand(not {b"", b".", b".."}.intersection(names), "a path of names")
+    _demand(max(map(len, names)) < 1024, "names that are not too long")
+    path: bytes = value
+    return path
+
+
+def _place(path: bytes) -> tuple[bytes, ...]:
+    """Where it stands in the order of a walk."""
+    return tuple(path.split(b"/"))
 
 
 # Facts and errors -------------------------------------------------------------------------

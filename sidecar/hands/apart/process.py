@@ -21,10 +21,11 @@ from sidecar.hands.apart.maincommand import FORWARDED, MainCommand
 from sidecar.hands.apart.server import Server
 from sidecar.hands.local.environment import Environment
 from sidecar.hands.local.hands import LocalHands
+from sidecar.hands.rootlist import ListedRoot
 
 log = logging.getLogger(__name__)
 
-TOKENS = ("SIDECAR_TOKEN", "SIDECAR_TOKEN_FILE")
+TOKENS = ("SIDECAR_TOKEN", "SIDECAR_TOKEN_FILE", "SIDECAR_RUN_TOKEN", "SIDECAR_RUN_TOKEN_FILE")
 NOT_EXECUTABLE = 126  # as a shell has it
 NOT_FOUND = 127
 
@@ -34,6 +35,7 @@ class Options:
     """What `sidecar hands` goes by."""
 
     workspace: str
+    roots: Sequence[ListedRoot] = ()
     environment: Environment = "clean"
     core_uids: Sequence[int] = ()
     cgroup: str | None = None
@@ -49,15 +51,21 @@ def drop_tokens() -> None:
 
 async def run(options: Options, listener: socket.socket) -> int:
     """Until the command ends, or without one until SIGTERM or SIGINT; the exit status. Raises
-    `CallError` for a workspace or a cgroup that is none."""
+    `CallError` for a workspace, a root or a cgroup that is none."""
     opened = LocalHands.open_root(
-        options.workspace, environment=options.environment, cgroup=options.cgroup, adopt=True
+        options.workspace,
+        roots=options.roots,
+        environment=options.environment,
+        cgroup=options.cgroup,
+        adopt=True,
     )
     async with opened as hands, anyio.create_task_group() as group:
         server = Server(hands, core_uids=options.core_uids)
         end = _run_command if options.command else _until_told
         await group.start(partial(_serve, server, listener))
         status = await end(options.command)
+        await hands.end_programs()  # as long as core is there to hear how each of them ended
+        await server.answered()
         group.cancel_scope.cancel()
     return status
 

@@ -15,7 +15,7 @@ seen; how they ended is `outcome_unknown`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -24,30 +24,21 @@ import anyio
 
 from sidecar.errors import CallError, Code, Started
 from sidecar.hands.apart import messages
+from sidecar.hands.apart.asker import FILE_TIME, TRIES, Asker
 from sidecar.hands.apart.asking import (
     QUICK_TIME,
-    Read,
-    ask,
     ask_or_lose,
     read_answer,
     read_exit,
-    read_file,
     read_nothing,
-    read_number,
     read_running,
-    read_stat,
-    read_upload,
 )
 from sidecar.hands.apart.connection import Connection, Lost, Peer, Question, State
 from sidecar.hands.apart.dialer import Dialer
-from sidecar.hands.apart.remoteupload import RemoteUpload
+from sidecar.hands.apart.remotefiles import RemoteFiles
 from sidecar.hands.interface import (
     Exit,
-    FileStat,
     Known,
-    Listing,
-    OpenMode,
-    Path,
     Program,
     Running,
     Survivor,
@@ -55,12 +46,9 @@ from sidecar.hands.interface import (
 )
 from sidecar.hands.pipeio import Splicing
 
-FILE_TIME = 60.0  # seconds for one operation on a disk, which may be slow
-TREE_TIME = 3600.0  # for a whole tree; the caller's deadline is usually sooner
 SPAWN_TIME = 30.0
 KILL_TIME = 10.0  # beyond the grace
 AWAY_TIME = 60.0  # that `wait` waits for a hands that has gone
-TRIES = 3  # of a request that may be asked again
 MAX_OWED = 4096  # requests kept for a hands that is away
 NOBODY = b""  # in place of the incarnation of a hands
 MAX_PROGRAMS = 4096  # more than a hands keeps; the oldest is no longer adopted
@@ -82,7 +70,7 @@ async def _greet_nobody(peer: Peer) -> None:
     """Nobody wants to know."""
 
 
-class SocketHands:
+class SocketHands(RemoteFiles):
     """See `interface.Hands`. `run` keeps the connection; without it, every call fails."""
 
     form = "socket"
@@ -99,6 +87,7 @@ class SocketHands:
         self._dialer = Dialer(
             path, prepare=self._prepare, on_connected=on_connected, on_away=on_away
         )
+        super().__init__(Asker(self._dialer))
         self._programs: dict[bytes, _Started] = {}
         self._owed: dict[tuple[str, bytes], bytes] = {}  # method and key: for which incarnation
 
@@ -143,56 +132,6 @@ class SocketHands:
             raise CallError(Code.HANDS_AWAY, f"hands is away: {self._dialer.why}")
         return peer.capabilities
 
-    # Paths -------------------------------------------------------------------------------
-
-    async def open(self, path: Path, mode: OpenMode = OpenMode.READ) -> int:
-        return await self._look("open", {"path": _path(path)}, read_file)
-
-    async def replace(self, path: Path, *, parents: bool = False) -> RemoteUpload:
-        connection = await self._dialer.connection()
-        arguments = {"path": _path(path), "parents": parents}
-
-        def undo(number: Any) -> None:
-            connection.do("abort", {"upload": number})
-
-        number, fd = await ask(connection, "replace", arguments, read_upload, FILE_TIME, undo)
-        return RemoteUpload(connection, number, fd)
-
-    async def stat(self, path: Path, *, follow: bool = False) -> FileStat:
-        return await self._look("stat", {"path": _path(path), "follow": follow}, read_stat)
-
-    async def list(self, path: Path, *, after: bytes | None = None, limit: int = 1000) -> Listing:
-        """See `Hands.list`. A page of long names is shorter than it might be."""
-        arguments = {"path": _path(path), "after": after, "limit": limit}
-        return await self._look(
-            "list", arguments, lambda question: messages.listing_from(question.value, limit)
-        )
-
-    async def mkdir(
-        self, path: Path, *, parents: bool = False, exist_ok: bool = False, mode: int = 0o777
-    ) -> None:
-        arguments = {"path": _path(path), "parents": parents, "exist_ok": exist_ok, "mode": mode}
-        await self._act("mkdir", arguments, read_nothing, FILE_TIME)
-
-    async def rename(self, source: Path, target: Path, *, replace: bool = True) -> None:
-        arguments = {"source": _path(source), "target": _path(target), "replace": replace}
-        await self._act("rename", arguments, read_nothing, FILE_TIME)
-
-    async def link(self, source: Path, target: Path) -> None:
-        arguments = {"source": _path(source), "target": _path(target)}
-        await self._act("link", arguments, read_nothing, FILE_TIME)
-
-    async def remove(self, path: Path, *, recursive: bool = False) -> int:
-        arguments = {"path": _path(path), "recursive": recursive}
-        return await self._act("remove", arguments, read_number, TREE_TIME)
-
-    async def chmod(self, path: Path, mode: int) -> None:
-        await self._act("chmod", {"path": _path(path), "mode": mode}, read_nothing, FILE_TIME)
-
-    async def utimes(self, path: Path, *, atime_ns: int, mtime_ns: int) -> None:
-        arguments = {"path": _path(path), "atime_ns": atime_ns, "mtime_ns": mtime_ns}
-        await self._act("utimes", arguments, read_nothing, FILE_TIME)
-
     # Programs ----------------------------------------------------------------------------
 
     async def spawn(self, program: Program, *, key: bytes) -> Running:
@@ -227,22 +166,22 @@ class SocketHands:
         return True
 
     async def take(self, key: bytes) -> Running:
-        return await self._repeat(lambda connection: self._take(connection, key))
+        return await self._asker.repeat(lambda connection: self._take(connection, key))
 
     async def end_input(self, key: bytes) -> None:
         await self._settle("end_input", key)
 
     async def resize(self, key: bytes, *, rows: int, cols: int) -> None:
         arguments = {"key": key, "rows": rows, "cols": cols}
-        await self._look("resize", arguments, read_nothing, QUICK_TIME)
+        await self._asker.look("resize", arguments, read_nothing, QUICK_TIME)
 
     async def signal(self, key: bytes, number: int, to: Target = Target.GROUP) -> None:
         arguments = {"key": key, "number": number, "to": str(to)}
-        await self._act("signal", arguments, read_nothing, QUICK_TIME)
+        await self._asker.act("signal", arguments, read_nothing, QUICK_TIME)
 
     async def kill(self, key: bytes, *, grace: float, since: int | None = None) -> None:
         arguments = {"key": key, "grace": float(grace), "since": since}
-        await self._look("kill", arguments, read_nothing, grace + KILL_TIME)
+        await self._asker.look("kill", arguments, read_nothing, grace + KILL_TIME)
 
     async def wait(self, key: bytes) -> Exit:
         """See `Hands.wait`. It goes on over lost connections, for 60 s without a new one."""
@@ -272,42 +211,16 @@ class SocketHands:
         return read_answer(connection, program.ended, read_exit)
 
     async def known(self) -> Sequence[Known]:
-        return await self._look("known", {}, lambda q: messages.known_from(q.value))
+        return await self._asker.look("known", {}, lambda q: messages.known_from(q.value))
 
     async def survivors(self) -> Mapping[bytes, Sequence[Survivor]]:
-        return await self._look("survivors", {}, lambda q: messages.survivors_from(q.value))
+        return await self._asker.look("survivors", {}, lambda q: messages.survivors_from(q.value))
 
     async def forget(self, key: bytes) -> None:
         self._programs.pop(key, None)
         await self._settle("forget", key)
 
     # How it is asked ---------------------------------------------------------------------
-
-    async def _act(
-        self, method: str, arguments: Mapping[str, Any], read: Read[T], time: float
-    ) -> T:
-        """Once: asking again might do it twice."""
-        connection = await self._dialer.connection()
-        return await ask(connection, method, arguments, read, time)
-
-    async def _look(
-        self, method: str, arguments: Mapping[str, Any], read: Read[T], time: float = FILE_TIME
-    ) -> T:
-        """Again if the connection is lost: it does no harm."""
-        return await self._repeat(
-            lambda connection: ask_or_lose(connection, method, arguments, read, time)
-        )
-
-    async def _repeat(self, attempt: Callable[[Connection], Awaitable[T]]) -> T:
-        for _ in range(TRIES):
-            connection = await self._dialer.connection()
-            with suppress(Lost):
-                return await attempt(connection)
-        raise CallError(
-            Code.HANDS_AWAY,
-            f"the connection to hands was lost {TRIES} times",
-            started=Started.UNKNOWN,
-        )
 
     async def _settle(self, method: str, key: bytes) -> None:
         """What must be done at some time: now, or when this hands is there again."""
@@ -386,7 +299,3 @@ def _streams_of(program: Program) -> set[str]:
     if program.control:
         found.add("control")
     return found
-
-
-def _path(path: Path) -> Path:
-    return messages.plain(path, "path")

@@ -6,46 +6,25 @@ end with it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-import anyio
-
-from sidecar.errors import CallError, Code, Invalid, ProtocolError
+from sidecar.errors import CallError, Code, ProtocolError
 from sidecar.hands.apart import messages
 from sidecar.hands.apart.asking import STREAMS
+from sidecar.hands.apart.filerequests import Answer, Arguments, FileRequests
 from sidecar.hands.apart.keeper import Keeper, Kept
-from sidecar.hands.apart.wire import MAX_REPLY
 from sidecar.hands.interface import Target
 from sidecar.hands.local.hands import LocalHands
-from sidecar.hands.local.upload import LocalUpload
 
-PAGE_BYTES = MAX_REPLY - 64 * 1024  # of a page of a directory; a longer one is cut
 MAX_SURVIVORS = 4096  # processes that are told of at once: 40 bytes each
-MAX_UPLOADS = 1024  # of one connection at once
-ABORT_TIME = 2.0  # seconds to remove what uploads left
-
-Arguments = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A value, and descriptors to send along, which are then closed if they were `made` for it."""
-
-    value: Any = None
-    descriptors: Sequence[int] = ()
-    made: bool = False
-
-
-class Requests:
+class Requests(FileRequests):
     """Performs the requests of one connection."""
 
     def __init__(self, hands: LocalHands, keeper: Keeper) -> None:
-        self._hands = hands
+        super().__init__(hands)
         self._keeper = keeper
-        self._uploads: dict[int, LocalUpload] = {}
-        self._next_upload = 1
 
     async def perform(self, method: str, arguments: Arguments) -> Answer:
         """Raises `CallError`, or `ProtocolError` for arguments that make no sense."""
@@ -56,78 +35,6 @@ class Requests:
             return await handler(self, arguments)
         except KeyError as error:
             raise ProtocolError(f"{method} without its {error}") from None
-
-    async def aclose(self) -> None:
-        """Abort the uploads that nobody ended."""
-        with anyio.move_on_after(ABORT_TIME, shield=True):
-            for upload in list(self._uploads.values()):
-                await upload.abort()
-
-    # Paths -------------------------------------------------------------------------------
-
-    async def open(self, a: Arguments) -> Answer:
-        return Answer(None, [await self._hands.open(a["path"])], made=True)
-
-    async def stat(self, a: Arguments) -> Answer:
-        return Answer(messages.stat_row(await self._hands.stat(a["path"], follow=a["follow"])))
-
-    async def list(self, a: Arguments) -> Answer:
-        page = await self._hands.list(a["path"], after=a["after"], limit=a["limit"])
-        return Answer(messages.listing_row(page, PAGE_BYTES))
-
-    async def mkdir(self, a: Arguments) -> Answer:
-        await self._hands.mkdir(
-            a["path"], parents=a["parents"], exist_ok=a["exist_ok"], mode=a["mode"]
-        )
-        return Answer()
-
-    async def rename(self, a: Arguments) -> Answer:
-        await self._hands.rename(a["source"], a["target"], replace=a["replace"])
-        return Answer()
-
-    async def link(self, a: Arguments) -> Answer:
-        await self._hands.link(a["source"], a["target"])
-        return Answer()
-
-    async def remove(self, a: Arguments) -> Answer:
-        return Answer(await self._hands.remove(a["path"], recursive=a["recursive"]))
-
-    async def chmod(self, a: Arguments) -> Answer:
-        await self._hands.chmod(a["path"], a["mode"])
-        return Answer()
-
-    async def utimes(self, a: Arguments) -> Answer:
-        await self._hands.utimes(a["path"], atime_ns=a["atime_ns"], mtime_ns=a["mtime_ns"])
-        return Answer()
-
-    # Uploads -----------------------------------------------------------------------------
-
-    async def replace(self, a: Arguments) -> Answer:
-        if len(self._uploads) >= MAX_UPLOADS:
-            raise CallError(Code.LIMIT, f"more than {MAX_UPLOADS} uploads at once")
-        upload = await self._hands.replace(a["path"], parents=a["parents"])
-        number = self._next_upload
-        self._next_upload += 1
-        self._uploads[number] = upload
-        return Answer(number, [upload.fd])
-
-    async def commit(self, a: Arguments) -> Answer:
-        upload = self._uploads.get(a["upload"])
-        if upload is None:
-            raise Invalid("this upload has ended")
-        try:
-            return Answer(
-                messages.stat_row(await upload.commit(mode=a["mode"], mtime_ns=a["mtime_ns"]))
-            )
-        finally:
-            if upload.fd < 0:
-                del self._uploads[a["upload"]]
-
-    async def abort(self, a: Arguments) -> Answer:
-        upload = self._uploads.pop(a["upload"], None)
-        if upload is not None:
-            await upload.abort()
-        return Answer()
 
     # Programs ----------------------------------------------------------------------------
 
@@ -177,8 +84,7 @@ class Requests:
 
 
 _NAMES = (
-    *("open", "stat", "list", "mkdir", "rename", "link", "remove", "chmod", "utimes"),
-    *("replace", "commit", "abort"),
+    *FileRequests.NAMES,
     *("spawn", "take", "adopt", "end_input", "resize", "signal", "kill", "wait"),
     *("known", "survivors", "forget", "ping"),
 )

@@ -22,11 +22,13 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from sidecar.bell import Bell
 from sidecar.errors import CallError, Code, LimitExceeded, ProtocolError
 from sidecar.hands.apart import wire
+from sidecar.hands.apart.filerequests import Answer
 from sidecar.hands.apart.keeper import Keeper
 from sidecar.hands.apart.link import Link, peer_of
-from sidecar.hands.apart.requests import Answer, Requests
+from sidecar.hands.apart.requests import Requests
 from sidecar.hands.local.hands import LocalHands
 from sidecar.protocol import envelope
 from sidecar.protocol.fields import is_uint
@@ -38,6 +40,7 @@ MAX_NEWCOMERS = 8  # connections that have not said hello yet
 HELLO_TIME = 5.0  # seconds for that
 LEAVE_TIME = 1.0  # seconds for a core that has hung up to be noticed when the next one is here
 ACCEPT_PAUSE = 0.5  # seconds, when there is no descriptor for one more connection
+FAREWELL = 1.0  # seconds for the answers to what core still asks when hands is to end
 REFUSAL_PAUSE = 1.0  # seconds between lines of the log about strangers, who may come in crowds
 
 
@@ -74,16 +77,22 @@ class Server:
             listener.close()
             self._keeper.close()
 
+    async def answered(self) -> None:
+        """Return once core has an answer to all that it has asked, or after `FAREWELL`."""
+        with anyio.move_on_after(FAREWELL):
+            while self._core is not None and self._core.is_asked:
+                await self._core.quiet.wait()
+
     def _welcome(self, sock: socket.socket, group: TaskGroup) -> None:
         pid, uid = peer_of(sock)
         if uid not in self._uids or self._newcomers >= MAX_NEWCOMERS:
             sock.close()
             if anyio.current_time() >= self._quiet_until:
                 self._quiet_until = anyio.current_time() + REFUSAL_PAUSE
-                log.warning("refused process %d of uid %d: it may not be core here", pid, uid)
+                log.warning("refused %s: it may not be core here", _describe(pid, uid))
             return
         self._newcomers += 1
-        group.start_soon(self._attend, sock, f"process {pid} of uid {uid}")
+        group.start_soon(self._attend, sock, _describe(pid, uid))
 
     async def _attend(self, sock: socket.socket, who: str) -> None:
         session = _Session(sock, Requests(self._hands, self._keeper), who)
@@ -134,6 +143,7 @@ class _Session:
 
     def __init__(self, sock: socket.socket, requests: Requests, who: str) -> None:
         self.greeted = anyio.Event()  # by hello, or never to be
+        self.quiet = Bell()  # rung when nothing is asked any more
         self.ended = anyio.Event()
         self.why = ""  # it ended
         self.who = who
@@ -157,6 +167,11 @@ class _Session:
             self.end("hands is closing")
             await self._requests.aclose()
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether there are requests without an answer."""
+        return bool(self._scopes)
+
     def refuse(self, why: str) -> None:
         """Tell the other side why, as far as it listens, and end."""
         error = envelope.error_map(CallError(Code.HANDS_AWAY, why))
@@ -179,7 +194,10 @@ class _Session:
         match message:
             case wire.Hello(version=version):
                 if version != wire.VERSION:
-                    self.refuse(f"it speaks version {version}, this hands {wire.VERSION}")
+                    self.refuse(
+                        f"it speaks version {version}, this hands {wire.VERSION}: use the same"
+                        " release on both sides"
+                    )
                 self.greeted.set()
             case wire.Request():
                 self._begin(message)
@@ -243,7 +261,14 @@ class _Session:
         if answer is not None and answer.made:
             for descriptor in answer.descriptors:
                 os.close(descriptor)
+        if not self._scopes:
+            self.quiet.ring()
         return answer is not None
+
+
+def _describe(pid: int, uid: int) -> str:
+    """Of a process in a PID namespace that we cannot see the kernel says 0 (unix(7))."""
+    return f"process {pid} of uid {uid}" if pid else f"a process of uid {uid} in another container"
 
 
 def _reply(request: wire.Request, answer: Answer) -> bytes:

@@ -90,7 +90,7 @@ class Beneath:
         except BaseException:
             os.close(self.root)
             raise
-        self._roots = (os.path.abspath(name), self.path)
+        self.names = (os.path.abspath(name), self.path)  # as it was given, and its real one
         self._form: Form = KernelForm(self.root) if self.has_openat2 else WalkForm(self.root)
         self._lock = threading.Lock()  # held for a few instructions only
         self._users = 1  # calls that use `root` now, and ourselves until `close`
@@ -102,18 +102,21 @@ class Beneath:
         self._leave()
 
     def relative(self, path: Path) -> bytes:
-        return relative(path, self._roots)
+        return relative(path, self.names)
 
-    def resolve(self, path: Path, *, follow: bool = True) -> int:
-        """An O_PATH descriptor; with `follow=False` of the last name itself if it is a link."""
-        name = self.relative(path)
+    def resolve(self, path: Path, *, follow: bool = True, about: Path | None = None) -> int:
+        """An O_PATH descriptor; with `follow=False` of the last name itself if it is a link.
+
+        `about`: what the caller wrote, if `path` was made from that; errors say it.
+        """
+        name, about = self.relative(path), path if about is None else about
         self._enter()
         try:
             return self._form.resolve(name, follow=follow)
         except OSError as error:
             if error.errno == errno.EXDEV:
-                raise Outside(path) from None
-            raise from_os_error(error, path) from None
+                raise Outside(about) from None
+            raise from_os_error(error, about) from None
         finally:
             self._leave()
 
@@ -128,14 +131,15 @@ class Beneath:
             os.close(descriptor)
 
     @contextmanager
-    def parent(self, path: Path) -> Iterator[Place]:
+    def parent(self, path: Path, *, about: Path | None = None) -> Iterator[Place]:
         """The place of `path`'s last name, which need not exist; `Invalid` for the root."""
+        about = path if about is None else about
         directory, name, has_slash = parent_and_name(self.relative(path))
         if name in (SELF, UP):
-            raise Invalid(f"{show_path(path)} names no entry of a directory")
-        descriptor = self.resolve(directory)
+            raise Invalid(f"{show_path(about)} names no entry of a directory", path=about)
+        descriptor = self.resolve(directory, about=about)
         try:
-            with coded(path):
+            with coded(about):
                 yield Place(descriptor, name, has_slash)
         finally:
             os.close(descriptor)

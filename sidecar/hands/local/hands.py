@@ -7,45 +7,38 @@ container. Linux only, with /proc mounted; openat2 and pidfds are used where the
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
 import anyio
-from anyio import from_thread
 
 from sidecar.errors import CallError, Code
 from sidecar.hands.interface import (
     Base,
     Exit,
-    FileStat,
     Known,
-    Listing,
-    OpenMode,
     Path,
     Program,
     Running,
     Survivor,
     Target,
 )
-from sidecar.hands.local.beneath import Beneath
 from sidecar.hands.local.capabilities import of_kernel
 from sidecar.hands.local.cgroup import Cgroups
 from sidecar.hands.local.environment import Environment, base_environments
-from sidecar.hands.local.paths import Paths
+from sidecar.hands.local.files import LocalFiles
 from sidecar.hands.local.programs import Programs
-from sidecar.hands.local.removal import remove
+from sidecar.hands.local.roots import Roots, open_roots
 from sidecar.hands.local.threads import Threads
-from sidecar.hands.local.upload import LocalUpload, Part, begin
 from sidecar.hands.pipeio import DIRECT
+from sidecar.hands.rootlist import ListedRoot
 
 T = TypeVar("T")
 
-CLOSE_UPLOADS = 1.0  # seconds for removing the temporary files of uploads nobody ended
 
-
-class LocalHands:
+class LocalHands(LocalFiles):
     """See `interface.Hands`. Made by `open_root`."""
 
     form = "in-process"
@@ -55,27 +48,23 @@ class LocalHands:
 
     def __init__(
         self,
-        beneath: Beneath,
+        roots: Roots,
         environments: Mapping[Base, dict[bytes, bytes]],
         umask: int,
         *,
         cgroups: Cgroups | None = None,
         adopt: bool = False,
     ) -> None:
-        self._beneath = beneath
+        super().__init__(roots, Threads(), umask)
         self._cgroups = cgroups
-        self._umask = umask
-        self._threads = Threads()
-        self._paths = Paths(beneath)
         self._programs = Programs(
             self._paths,
             self._threads,
-            beneath.root,
+            roots.workspace.root,
             environments,
             cgroups=cgroups,
             adopt=adopt,
         )
-        self._uploads: set[LocalUpload] = set()
         self._since = anyio.current_time()
         self._is_closed = False
 
@@ -85,6 +74,7 @@ class LocalHands:
         cls,
         root: Path,
         *,
+        roots: Sequence[ListedRoot] = (),
         environment: Environment = "clean",
         openat2: bool | None = None,
         cgroup: str | None = None,
@@ -92,19 +82,20 @@ class LocalHands:
     ) -> AsyncIterator[LocalHands]:
         """Hands for the tree below `root`, closed at the end of the block.
 
-        `environment`: what programs start from (see `environment`). `openat2`: None asks the
-        kernel, True requires it, False does without. `cgroup`: a folder of a cgroup 2 hierarchy
-        that is ours to use; each program gets one in it, which takes 85 µs (see `cgroup`).
+        `roots`: further folders that may be touched (see `rootlist`). `environment`: what programs
+        start from (see `environment`). `openat2`: None asks the kernel, True requires it, False
+        does without. `cgroup`: a folder of a cgroup 2 hierarchy that is ours to use; each program
+        gets one in it, which takes 85 µs (see `cgroup`).
         `adopt`: what programs leave behind becomes ours, and every child of this process that is
         no program is reaped, so nothing else in it may start children (`hands.local.orphans`).
         """
         threads = Threads(1)
         bases = await threads.run(base_environments, environment, os.environb)
         umask = await threads.run(_read_umask)
-        open_beneath = partial(Beneath, root, use_openat2=openat2)
+        open_all = partial(open_roots, root, roots, use_openat2=openat2)
         cgroups = await threads.run(Cgroups, cgroup) if cgroup is not None else None
-        beneath = await threads.make(Beneath.close, open_beneath)
-        hands = cls(beneath, bases, umask, cgroups=cgroups, adopt=adopt)
+        opened = await threads.make(Roots.close, open_all)
+        hands = cls(opened, bases, umask, cgroups=cgroups, adopt=adopt)
         try:
             yield hands
         finally:
@@ -116,51 +107,13 @@ class LocalHands:
     async def capabilities(self) -> Mapping[str, str | bool]:
         return {
             "form": self.form,
-            "root": os.fsdecode(self._beneath.path),
-            "openat2": self._beneath.has_openat2,
+            "root": os.fsdecode(self._roots.workspace.path),
+            "roots": self._roots.describe(),
+            "openat2": self._roots.workspace.has_openat2,
             "cgroup": self._cgroups.folder if self._cgroups else False,
             "subreaper": self._programs.adopts,
             **await self._call(of_kernel),
         }
-
-    # Paths -------------------------------------------------------------------------------
-
-    async def open(self, path: Path, mode: OpenMode = OpenMode.READ) -> int:
-        return await self._threads.make(os.close, self._paths.open_file, path)
-
-    async def replace(self, path: Path, *, parents: bool = False) -> LocalUpload:
-        part = await self._threads.make(Part.abort, self._begin, path, parents)
-        upload = LocalUpload(part, self._threads, self._uploads.discard)
-        self._uploads.add(upload)
-        return upload
-
-    async def stat(self, path: Path, *, follow: bool = False) -> FileStat:
-        return await self._call(self._paths.stat, path, follow=follow)
-
-    async def list(self, path: Path, *, after: bytes | None = None, limit: int = 1000) -> Listing:
-        return await self._call(self._paths.list, path, after=after, limit=limit)
-
-    async def mkdir(
-        self, path: Path, *, parents: bool = False, exist_ok: bool = False, mode: int = 0o777
-    ) -> None:
-        await self._call(self._paths.mkdir, path, parents=parents, exist_ok=exist_ok, mode=mode)
-
-    async def rename(self, source: Path, target: Path, *, replace: bool = True) -> None:
-        await self._call(self._paths.rename, source, target, replace=replace)
-
-    async def link(self, source: Path, target: Path) -> None:
-        await self._call(self._paths.link, source, target)
-
-    async def remove(self, path: Path, *, recursive: bool = False) -> int:
-        """See `Hands.remove`. Cancelling stops it after the entry at hand."""
-        check = from_thread.check_cancelled
-        return await self._call(remove, self._beneath, path, recursive=recursive, check=check)
-
-    async def chmod(self, path: Path, mode: int) -> None:
-        await self._call(self._paths.chmod, path, mode)
-
-    async def utimes(self, path: Path, *, atime_ns: int, mtime_ns: int) -> None:
-        await self._call(self._paths.utimes, path, atime_ns=atime_ns, mtime_ns=mtime_ns)
 
     # Programs ----------------------------------------------------------------------------
 
@@ -201,24 +154,17 @@ class LocalHands:
     async def forget(self, key: bytes) -> None:
         self._programs.forget(key)
 
+    async def end_programs(self) -> None:
+        """All of them, with what they started; nothing is started any more. Within seconds."""
+        await self._programs.end_all()
+
     async def aclose(self) -> None:
         """See `Hands.aclose`. A second call does nothing."""
         if self._is_closed:
             return
         self._is_closed = True
         await self._programs.aclose()
-        with anyio.move_on_after(CLOSE_UPLOADS, shield=True):
-            for upload in list(self._uploads):
-                await upload.abort()
-        self._beneath.close()
-
-    async def _call(self, function: Callable[..., T], *args: object, **options: object) -> T:
-        return await self._threads.run(partial(function, *args, **options))
-
-    def _begin(self, path: Path, parents: bool) -> Part:
-        if parents:
-            self._paths.make_parents(path)
-        return begin(self._beneath, path, 0o666 & ~self._umask)
+        await self.close_files()
 
 
 def _read_umask() -> int:

@@ -12,8 +12,9 @@ somebody else in this process started (`subprocess`, asyncio) look just like orp
 statuses would be lost. Without it, orphans go to an ancestor of ours; `tree` looks for them there.
 
 SIGCHLD is heard on the main thread only. Elsewhere orphans are reaped when a program ends.
-All that is here runs on the event loop, and programs are started and reaped there as well, so
-nothing is reaped between its start and its being known as a program.
+What reaps runs on the event loop, and programs are started and reaped there as well, so nothing is
+reaped between its start and its being known as a program. A thread that starts a child of its own
+(`child`) keeps orphans from being reaped as long as it takes until the child is known.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Container
-from contextlib import suppress
+import threading
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 
 from sidecar.hands.local.proc import read_children
 from sidecar.hands.local.syscalls import is_subreaper, set_subreaper
 
 _BATCH = 64  # zombies that are reaped before others get their turn on the event loop
+_AGAIN = 0.002  # seconds until the next try, when a thread is starting a child
 
 _spared: set[int] = set()  # children of ours that somebody else waits for
+_turn = threading.Lock()  # of whoever reaps, or starts or reaps a child that is to be spared
 _homes: list[Orphans] = []  # a process may be several hands, and may adopt for one of them
 
 
@@ -47,8 +51,10 @@ class Orphans:
 
     def close(self) -> None:
         """Adopt no more, and leave no zombie that has ended by now."""
-        while self.adopts and _reap_some():
-            pass
+        if self.adopts and _turn.acquire(blocking=False):
+            while _reap_some():
+                pass
+            _turn.release()
         _homes.remove(self)
         if self._is_listening:
             self._loop.remove_signal_handler(signal.SIGCHLD)
@@ -72,8 +78,21 @@ class Orphans:
 
     def reap(self) -> None:
         """Take orphans that have ended. Never waits; costs 1 µs if there are none."""
-        if any(home.adopts for home in _homes) and _reap_some():
-            self._loop.call_soon(self.reap)
+        if not any(home.adopts for home in _homes):
+            return
+        if not _turn.acquire(blocking=False):
+            self._loop.call_later(_AGAIN, self.reap)
+            return
+        try:
+            if _reap_some():
+                self._loop.call_soon(self.reap)
+        finally:
+            _turn.release()
+
+    def look_again(self) -> None:
+        """From any thread: there may be orphans to take."""
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(self.reap)
 
     def _listen(self) -> bool:
         try:
@@ -107,8 +126,28 @@ def _first_ended() -> int | None:
 
 
 def spare(pid: int) -> None:
-    """This child is never reaped here. To be said before the event loop goes on."""
+    """This child is never reaped here. To be said before the event loop goes on, or while
+    `undisturbed`."""
     _spared.add(pid)
+
+
+def unspare(pid: int) -> None:
+    """It was reaped, so its number may be another's from here on. To be said while
+    `undisturbed`, which was so when it was reaped; then `look_again`."""
+    _spared.discard(pid)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """For a thread: no orphan is reaped in the block, which should be short."""
+    with _turn:
+        yield
+
+
+def look_again() -> None:
+    """For a thread that has reaped a child: a zombie that is spared hides those behind it."""
+    for home in list(_homes):
+        home.look_again()
 
 
 def _is_program(pid: int) -> bool:

@@ -8,31 +8,29 @@ functions block and run in a worker thread. Errors are `CallError`.
 from __future__ import annotations
 
 import errno
-import heapq
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
 
 from sidecar.errors import CallError, Code, Invalid, show_path
-from sidecar.hands.interface import Entry, FileStat, Listing, Path, stat_of
+from sidecar.hands.interface import FileStat, Path, stat_of
 from sidecar.hands.local.beneath import Beneath, Place, coded, through_proc
+from sidecar.hands.local.roots import Roots
 from sidecar.hands.local.syscalls import RENAME_NOREPLACE, renameat2
 from sidecar.hands.names import SELF, UP, parent_and_name
 
-MAX_PAGE = 10_000  # entries of one listing, about 2 MB of answer; a larger `limit` is cut to it
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Paths:
-    """The path operations of one root."""
+    """The path operations of all roots."""
 
-    def __init__(self, beneath: Beneath) -> None:
-        self._beneath = beneath
+    def __init__(self, roots: Roots) -> None:
+        self._roots = roots
 
     def open_file(self, path: Path) -> int:
         """A descriptor for reading; only of a regular file, for nothing else ends."""
-        with self._beneath.resolved(path) as found:
+        with self._roots.resolved(path) as found:
             mode = os.fstat(found).st_mode
             if stat.S_ISDIR(mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -44,25 +42,14 @@ class Paths:
 
     def open_directory(self, path: Path) -> int:
         """An O_PATH descriptor of a directory, good for chdir and *at calls."""
-        with self._beneath.resolved(path) as found:
+        with self._roots.resolved(path) as found:
             return os.open(SELF, _LOOK, dir_fd=found)
 
     def stat(self, path: Path, *, follow: bool) -> FileStat:
-        with self._beneath.resolved(path, follow=follow) as found:
+        with self._roots.resolved(path, follow=follow) as found:
             result = os.fstat(found)
             is_link = stat.S_ISLNK(result.st_mode)
             return stat_of(result, os.readlink(b"", dir_fd=found) if is_link else None)
-
-    def list(self, path: Path, *, after: bytes | None, limit: int) -> Listing:
-        """A page. The whole directory is read for each: the kernel knows no order of names."""
-        if limit < 1:
-            raise Invalid(f"a page of {limit} entries: at least 1 needed")
-        with self._beneath.resolved(path) as found:
-            directory = os.open(SELF, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
-            try:
-                return _page(directory, after, min(limit, MAX_PAGE))
-            finally:
-                os.close(directory)
 
     def mkdir(self, path: Path, *, parents: bool, exist_ok: bool, mode: int) -> None:
         check_mode(mode)
@@ -71,7 +58,7 @@ class Paths:
         if parents:
             self.make_parents(path)
         try:
-            with self._beneath.parent(path) as place:
+            with self._roots.parent(path) as place:
                 os.mkdir(place.name, mode, dir_fd=place.directory)
         except CallError as error:
             lost_a_race = exist_ok and error.code is Code.EXISTS and self._is_directory(path)
@@ -80,7 +67,8 @@ class Paths:
 
     def make_parents(self, path: Path) -> None:
         """Make the missing directories above `path`'s last name (mode 0o777 less the umask)."""
-        here, missing = self._deepest(parent_and_name(self._beneath.relative(path))[0])
+        root = self._roots.of(path, write=True)
+        here, missing = _deepest(root, parent_and_name(root.relative(path))[0], path)
         try:
             with coded(path):
                 for name in missing:
@@ -95,7 +83,8 @@ class Paths:
             os.close(here)
 
     def rename(self, source: Path, target: Path, *, replace: bool) -> None:
-        with self._beneath.parent(source) as old, self._beneath.parent(target) as new:
+        root = self._roots.of_both(source, target)
+        with root.parent(source) as old, root.parent(target) as new:
             with coded(source):
                 found = old.lstat()
             if new.has_slash and not stat.S_ISDIR(found.st_mode):
@@ -105,23 +94,9 @@ class Paths:
             else:
                 _rename_to_free_name(old, new, is_directory=stat.S_ISDIR(found.st_mode))
 
-    def link(self, source: Path, target: Path) -> None:
-        """A second name of a file, or of a symbolic link itself."""
-        with self._beneath.parent(source) as old, self._beneath.parent(target) as new:
-            with coded(source):
-                if stat.S_ISDIR(old.lstat().st_mode):
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            os.link(
-                old.name,
-                new.name,
-                src_dir_fd=old.directory,
-                dst_dir_fd=new.directory,
-                follow_symlinks=False,
-            )
-
     def chmod(self, path: Path, mode: int) -> None:
         check_mode(mode)
-        with self._beneath.resolved(path, follow=False) as found:
+        with self._roots.resolved(path, follow=False, write=True) as found:
             if stat.S_ISLNK(os.fstat(found).st_mode):
                 raise CallError(
                     Code.UNSUPPORTED, f"{show_path(path)} is a link, and Linux keeps no mode for it"
@@ -132,32 +107,17 @@ class Paths:
         """Set both times, also of a symbolic link itself."""
         check_time(atime_ns)
         check_time(mtime_ns)
-        with self._beneath.resolved(path, follow=False) as found:
+        with self._roots.resolved(path, follow=False, write=True) as found:
             os.utime(through_proc(found), ns=(atime_ns, mtime_ns))
 
     def _is_directory(self, path: Path) -> bool:
         try:
-            with self._beneath.resolved(path) as found:
+            with self._roots.resolved(path) as found:
                 return stat.S_ISDIR(os.fstat(found).st_mode)
         except CallError as error:
             if error.code is Code.NOT_FOUND:
                 return False
             raise
-
-    def _deepest(self, directory: bytes) -> tuple[int, deque[bytes]]:
-        """A descriptor of the deepest part of `directory` that exists, and the names below it."""
-        names = directory.split(b"/")
-        missing: deque[bytes] = deque()
-        while True:
-            try:
-                found = self._beneath.resolve(b"/".join(names) or SELF)
-            except CallError as error:
-                # `..` below something that is missing: mkdirat would take it, and leave the root.
-                if error.code is not Code.NOT_FOUND or not names or UP in (*missing, names[-1]):
-                    raise
-                missing.appendleft(names.pop())
-            else:
-                return found, missing
 
 
 def check_mode(mode: int) -> None:
@@ -172,38 +132,6 @@ def check_time(nanoseconds: int) -> None:
         raise Invalid(f"a time of {nanoseconds} nanoseconds: 64 bits do not hold it")
 
 
-def _page(directory: int, after: bytes | None, limit: int) -> Listing:
-    while True:
-        names = heapq.nsmallest(limit + 1, _names(directory, after))
-        page, more = names[:limit], len(names) > limit
-        entries = [entry for name in page if (entry := _entry(directory, name))]
-        if entries or not more:
-            return Listing(entries, more)
-        after = page[-1]  # the whole page vanished meanwhile; an empty one would look like the end
-
-
-def _names(directory: int, after: bytes | None) -> Iterator[bytes]:
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            name = os.fsencode(entry.name)  # given a descriptor, scandir decodes: undo that
-            if after is None or name > after:
-                yield name
-
-
-def _entry(directory: int, name: bytes) -> Entry | None:
-    try:
-        result = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        is_link = stat.S_ISLNK(result.st_mode)
-        target = os.readlink(name, dir_fd=directory) if is_link else None
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # a link when we looked, replaced before we read it
-            return None
-        raise
-    return Entry(name, stat_of(result, target))
-
-
 def _rename_to_free_name(old: Place, new: Place, *, is_directory: bool) -> None:
     try:
         renameat2(old.directory, old.name, new.directory, new.name, RENAME_NOREPLACE)
@@ -215,3 +143,19 @@ def _rename_to_free_name(old: Place, new: Place, *, is_directory: bool) -> None:
         raise CallError(
             Code.UNSUPPORTED, "this file system cannot rename without replacing"
         ) from None
+
+
+def _deepest(root: Beneath, directory: bytes, path: Path) -> tuple[int, deque[bytes]]:
+    """A descriptor of the deepest part of `directory` that exists, and the names below it."""
+    names = directory.split(b"/")
+    missing: deque[bytes] = deque()
+    while True:
+        try:
+            found = root.resolve(b"/".join(names) or SELF, about=path)
+        except CallError as error:
+            # `..` below something that is missing: mkdirat would take it, and leave the root.
+            if error.code is not Code.NOT_FOUND or not names or UP in (*missing, names[-1]):
+                raise
+            missing.appendleft(names.pop())
+        else:
+            return found, missing

@@ -187,17 +187,23 @@ class Programs:
             raise Invalid("the program still runs and cannot be forgotten")
         self._ended.pop(key, None)
 
-    async def aclose(self) -> None:
-        """Kill what still lives, also of programs that have ended. Nothing starts any more."""
+    async def end_all(self) -> None:
+        """Kill what still lives, also of programs that have ended. Nothing starts any more; how
+        they ended is told on."""
         self._is_closed = True
-        records = [*self._ended.values(), *self._running.values()]
         with anyio.move_on_after(CLOSE_TIME, shield=True):
-            await self._ending.kill(records, CLOSE_GRACE)
+            await self._ending.kill(self._records(), CLOSE_GRACE)
             if self._cgroups is not None:
                 await self._threads.run(self._cgroups.sweep)
-        for record in records:
+
+    async def aclose(self) -> None:
+        await self.end_all()
+        for record in self._records():
             self._reaper.release(record)
         self._orphans.close()
+
+    def _records(self) -> list[Record]:
+        return [*self._ended.values(), *self._running.values()]
 
     # Starting ----------------------------------------------------------------------------
 

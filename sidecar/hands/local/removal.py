@@ -17,19 +17,19 @@ from dataclasses import dataclass
 
 from sidecar.errors import Started, from_os_error
 from sidecar.hands.interface import Path
-from sidecar.hands.local.beneath import Beneath
+from sidecar.hands.local.roots import Roots
 from sidecar.hands.names import UP
 
 SWEEPS = 4  # of one directory; some file systems skip entries while others are removed
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def remove(beneath: Beneath, path: Path, *, recursive: bool, check: Callable[[], None]) -> int:
+def remove(roots: Roots, path: Path, *, recursive: bool, check: Callable[[], None]) -> int:
     """Remove `path`; how many entries went. `check` is called often and may raise to stop.
 
     An error after the first entry went says `started: yes` and has `removed` in its details.
     """
-    with beneath.parent(path) as place:
+    with roots.parent(path) as place:
         if not stat.S_ISDIR(place.lstat().st_mode):
             os.unlink(place.name, dir_fd=place.directory)
             return 1

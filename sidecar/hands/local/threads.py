@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import anyio
-from anyio import to_thread
+
+from sidecar.threads import in_thread
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class Threads:
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Call `function` in a thread. It may end after a cancelled caller has gone on."""
-        return await to_thread.run_sync(function, *args, limiter=self._limiter)
+        return await in_thread(function, *args, limiter=self._limiter)
 
     async def make(self, undo: Callable[[T], None], function: Callable[..., T], *args: object) -> T:
         """`run` for a function whose result has to be released by `undo` if nobody takes it."""

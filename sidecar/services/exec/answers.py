@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sidecar.callrunner import INLINE_BYTES
+from sidecar.egress import CallEgress
 from sidecar.errors import CallError, Code, Started
 from sidecar.processes.output import Output
 from sidecar.processes.process import Process
@@ -34,20 +35,26 @@ def of_outputs(process: Process, sources: Mapping[int, SpoolSource]) -> dict[str
     return {NAMES[n]: output.describe(sources.get(n)) for n, output in process.outputs.items()}
 
 
-async def with_data(output: Output) -> dict[str, Any]:
-    """An output that nobody is sent: its bytes stand in the answer, unless they are too many."""
+async def with_data(output: Output, egress: CallEgress) -> tuple[dict[str, Any], CallError | None]:
+    """An output that nobody is sent: its bytes stand in the answer. Or why they do not: they are
+    too many for it, or may not leave."""
     found = output.describe()
     size = found["size"]
-    if size <= SMALL:
-        found["data"] = (await output.spool.read(0, size)).data if size else b""
-    return found
+    if size > SMALL:
+        return found, _too_much()
+    try:
+        egress.take(size)
+    except CallError as error:
+        return found, error
+    found["data"] = (await output.spool.read(0, size)).data if size else b""
+    return found, None
 
 
 def enforce(
-    process: Process, ended: Ended, answer: dict[str, Any], *, is_whole: bool = True
+    process: Process, ended: Ended, answer: dict[str, Any], lacking: CallError | None = None
 ) -> dict[str, Any]:
-    """`answer`, if the program came to an end of its own that was observed, and the answer holds
-    what it should. Else raises the error that says so, with the answer in its details."""
+    """`answer`, if the program came to an end of its own that was observed, and nothing is
+    `lacking` in the answer. Else raises the error that says so, with the answer in its details."""
     if ended.exit is None:
         error = process.unknown()
         error.details.update(answer)
@@ -57,15 +64,19 @@ def enforce(
         raise CallError(Code.CANCELLED, why, started=Started.YES, **answer)
     if ended.which is not None:
         raise CallError(Code.TIMEOUT, _too_long(process, ended), started=Started.YES, **answer)
-    if not is_whole:
-        raise CallError(
-            Code.NEEDS_ATTACHMENT,
-            f"it printed more than the {SMALL} bytes that a result holds: attach, and read them"
-            " by its exec id",
-            started=Started.YES,
-            **answer,
-        )
+    if lacking is not None:
+        lacking.started = Started.YES
+        lacking.details.update(answer)
+        raise lacking
     return answer
+
+
+def _too_much() -> CallError:
+    return CallError(
+        Code.NEEDS_ATTACHMENT,
+        f"it printed more than the {SMALL} bytes that a result holds: attach, and read them by its"
+        " exec id",
+    )
 
 
 def _too_long(process: Process, ended: Ended) -> str:

@@ -7,7 +7,7 @@ to the next sidecar it goes on.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -42,12 +42,12 @@ async def run(ctx: CallContext, arguments: ExecRun) -> dict[str, Any]:
             async with _feeding(ctx, arguments, process):
                 ended = await process.supervise()
                 # At once: as soon as others run, it may be forgotten with all that it printed.
-                answer, is_whole = await _answer_of(process, ended, sources)
+                answer, lacking = await _answer_of(ctx, process, ended, sources)
         except BaseException as error:
             if not ctx.is_left_by(error):
                 await process.abandon()
             raise
-    return answers.enforce(process, ended, answer, is_whole=is_whole)
+    return answers.enforce(process, ended, answer, lacking)
 
 
 async def resume(ctx: CallContext, note: bytes) -> dict[str, Any]:
@@ -66,12 +66,12 @@ async def resume(ctx: CallContext, note: bytes) -> dict[str, Any]:
         try:
             async with refusing_input(ctx, is_expected=found["input"]):
                 ended = await outcome(process)
-                answer, is_whole = await _answer_of(process, ended, sources)
+                answer, lacking = await _answer_of(ctx, process, ended, sources)
         except BaseException as error:
             if not ctx.is_left_by(error):
                 await process.abandon()
             raise
-    return answers.enforce(process, ended, answer, is_whole=is_whole)
+    return answers.enforce(process, ended, answer, lacking)
 
 
 @contextmanager
@@ -108,16 +108,22 @@ async def _feeding(ctx: CallContext, arguments: ExecRun, process: Process) -> As
 
 
 async def _answer_of(
-    process: Process, ended: Ended, sources: Mapping[int, SpoolSource]
-) -> tuple[dict[str, Any], bool]:
-    """How it ended and what it printed, and whether no output is missing."""
+    ctx: CallContext, process: Process, ended: Ended, sources: dict[int, SpoolSource]
+) -> tuple[dict[str, Any], CallError | None]:
+    """How it ended and what it printed, and why some of that is missing, if it is. What may not
+    leave becomes a stream where there can be one, which then ends with the reason."""
     answer = answers.of_end(process, ended)
-    is_whole = True
+    lacking: CallError | None = None
     for n, output in process.outputs.items():
-        found = output.describe(sources[n]) if n in sources else await answers.with_data(output)
-        is_whole = is_whole and (n in sources or "data" in found)
-        answer[answers.NAMES[n]] = found
-    return answer, is_whole
+        if n not in sources:
+            answer[answers.NAMES[n]], error = await answers.with_data(output, ctx.egress)
+            if error is not None and ctx.credit:
+                _send(ctx, process, output, sources)
+            else:
+                lacking = lacking or error
+        if n in sources:
+            answer[answers.NAMES[n]] = output.describe(sources[n])
+    return answer, lacking
 
 
 def _outgrow(

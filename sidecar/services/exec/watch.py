@@ -132,6 +132,7 @@ async def read(ctx: CallContext, arguments: ExecRead) -> dict[str, Any]:
         piece = await output.spool.read(arguments.offset, arguments.length)
     except anyio.ClosedResourceError:
         raise CallError(Code.NOT_FOUND, "the program was forgotten meanwhile") from None
+    ctx.egress.take(len(piece.data))
     return {
         "data": piece.data,
         "offset": piece.offset,

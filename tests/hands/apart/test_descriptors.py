@@ -14,6 +14,7 @@ from sidecar.errors import ProtocolError
 from sidecar.hands.apart import descriptors as module
 from sidecar.hands.apart.descriptors import (
     are_many_waiting,
+    check_end,
     check_file,
     check_pipe,
     check_socket,
@@ -34,6 +35,7 @@ def made(tmp_path: Path) -> Iterator[dict[str, int]]:
             "file": os.open(tmp_path / "file", os.O_RDONLY),
             "both": os.open(tmp_path / "file", os.O_RDWR),
             "write-only": os.open(tmp_path / "file", os.O_WRONLY),
+            "end": os.open(tmp_path / "file", os.O_WRONLY | os.O_APPEND),
             "path": os.open(tmp_path / "file", os.O_PATH),
             "folder": os.open(tmp_path, os.O_RDONLY),
             "device": os.open("/dev/zero", os.O_RDWR),
@@ -49,6 +51,7 @@ def made(tmp_path: Path) -> Iterator[dict[str, int]]:
 CHECKS: list[tuple[str, Callable[[int], None], set[str]]] = [
     ("a file", check_file, {"file", "both"}),
     ("a file to write", lambda fd: check_file(fd, writable=True), {"both"}),
+    ("the end of a file", check_end, {"end"}),
     ("a pipe to read", lambda fd: check_pipe(fd, writable=False), {"reading"}),
     ("a pipe to write", lambda fd: check_pipe(fd, writable=True), {"writing"}),
     ("a socket", check_socket, {"socket", "peer"}),

@@ -21,6 +21,7 @@ from sidecar.hands.interface import (
     Limits,
     Listing,
     Program,
+    Selection,
     Survivor,
     Terminal,
 )
@@ -72,8 +73,11 @@ def test_results_arrive_as_they_were() -> None:
     exits = [Exit(0, None, 0.5, 0.25, 4096), Exit(None, 9)]
     assert [messages.exit_from(loads(dumps(messages.exit_row(e)))) for e in exits] == exits
     assert messages.stat_from(loads(dumps(messages.stat_row(STAT)))) == STAT
-    page = Listing([Entry(b"\xff", STAT), Entry(b"b", STAT)], more=True)
-    assert messages.listing_from(loads(dumps(messages.listing_row(page, 1000))), 2) == page
+    page = Listing([Entry(b"b/\xff", STAT), Entry(b"c", STAT)], next=b"c/d")
+    row = loads(dumps(messages.listing_row(page, 1000)))
+    assert messages.listing_from(row, b"b", 2) == page
+    chosen = Selection(["*.o", b"\xff"], "git", ["**/a"], 3)
+    assert messages.selection_from(loads(dumps(messages.selection_map(chosen)))) == chosen
     known = [Known(b"k", 1, 2, True, False, b"sh\0-c")]
     assert messages.known_from([messages.known_row(one) for one in known]) == known
     survivors = {b"k": [Survivor(1, 2, b"\xff")], b"l": []}
@@ -81,10 +85,10 @@ def test_results_arrive_as_they_were() -> None:
 
 
 def test_what_is_too_much_for_a_frame_is_cut() -> None:
-    page = Listing([Entry(b"n" * 200, STAT)] * 10, more=False)
-    more, rows = messages.listing_row(page, 1000)
-    assert (more, len(rows)) == (True, 3)
-    assert messages.listing_row(page, 1)[0] is True, "and one entry at least"
+    page = Listing([Entry(b"%d" % n + b"n" * 199, STAT) for n in range(10)])
+    following, rows = messages.listing_row(page, 1000)
+    assert (following, len(rows)) == (b"2" + b"n" * 199, 3)
+    assert messages.listing_row(page, 1)[0] == b"0" + b"n" * 199, "and one entry at least"
     many = {b"%d" % n: [Survivor(n, 1, b"x")] * 3 for n in range(3)}
     rows = messages.survivors_rows(many, 4)
     assert [len(processes) for _, processes in rows] == [3, 1]
@@ -164,12 +168,41 @@ def test_what_no_hands_of_ours_would_say_is_refused(
         read(value)
 
 
-@pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0", b"n" * 1024, "text"])
+@pytest.mark.parametrize(
+    "name", [b"", b".", b"a/..", b"a//b", b"/a", b"a/", b"a\0", b"n" * 1024, "text"]
+)
 def test_an_entry_has_a_name_that_leads_nowhere(name: Any) -> None:
     with pytest.raises(ProtocolError):
-        messages.listing_from([False, [[name, ROW]]], 10)
+        messages.listing_from([None, [[name, ROW, None]]], None, 10)
 
 
 def test_a_page_is_no_longer_than_was_asked() -> None:
     with pytest.raises(ProtocolError):
-        messages.listing_from([False, [[b"a", ROW], [b"b", ROW]]], 1)
+        messages.listing_from([None, [[b"a", ROW, None], [b"b", ROW, None]]], None, 1)
+
+
+@pytest.mark.parametrize(
+    "following, paths",
+    [
+        pytest.param(None, [b"c", b"b"], id="another order"),
+        pytest.param(None, [b"a", b"a"], id="twice the same"),
+        pytest.param(None, [b"a.b", b"a/b"], id="the order of bytes, not of names"),
+        pytest.param(None, [b"A"], id="what was told before"),
+        pytest.param(b"A", [], id="a next page that is this one"),
+        pytest.param(b"B", [b"C"], id="a next page that begins before the end"),
+        pytest.param("C", [b"C"], id="a next that is no path"),
+        pytest.param(b"../C", [b"C"], id="a next that leads away"),
+    ],
+)
+def test_a_page_goes_on_from_the_one_before(following: Any, paths: list[bytes]) -> None:
+    with pytest.raises(ProtocolError):
+        messages.listing_from([following, [[path, ROW, None] for path in paths]], b"A", 10)
+
+
+def test_an_entry_without_a_stat_has_an_error() -> None:
+    with pytest.raises(ProtocolError):
+        messages.listing_from([None, [[b"a", None, None]]], None, 10)
+    error = {"code": "permission_denied", "message": "a: Permission denied"}
+    page = messages.listing_from([None, [[b"a", None, error]]], None, 10)
+    assert page.entries[0].error is not None
+    assert page.entries[0].error.code == "permission_denied"

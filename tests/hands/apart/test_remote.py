@@ -15,7 +15,7 @@ import pytest
 from servedhands import FakeHands, reach, serve
 
 from sidecar.errors import CallError, Code, Started
-from sidecar.hands.apart import connection, dialer, remote, wire
+from sidecar.hands.apart import connection, dialer, remote, remotefiles, wire
 from sidecar.hands.apart.connection import Peer
 from sidecar.hands.apart.remote import SocketHands
 from sidecar.hands.interface import Program, Terminal
@@ -192,6 +192,22 @@ async def test_uploads_end_with_the_connection(
         assert upload.fd == -1
 
 
+async def test_an_upload_with_an_id_outlives_the_connection(
+    local: LocalHands, socket_path: Path, root: Path
+) -> None:
+    async with reach(local, socket_path) as hands:
+        upload = await hands.replace("file", upload=b"u" * 16)
+        os.write(upload.fd, b"half")
+        (await hands._dialer.connection()).end("a test cut it")
+        os.write(upload.fd, b" and half")  # core has the descriptor all the same
+        assert (await refusal(upload.commit()))[:2] == (Code.HANDS_AWAY, Started.NO)
+        again = await hands.replace("file", upload=b"u" * 16)
+        assert again.size == 13
+        await again.commit()
+        assert (root / "file").read_bytes() == b"half and half"
+        assert os.listdir(root) == ["file"]
+
+
 async def test_what_could_not_be_said_is_said_later(local: LocalHands, socket_path: Path) -> None:
     async with SocketHands.open_socket(str(socket_path)) as hands:
         async with serve(local, socket_path):
@@ -257,11 +273,12 @@ async def test_a_page_of_the_longest_names_is_cut_and_goes_on(
         (root / name).touch()
     async with reach(local, socket_path) as hands:
         found: list[bytes] = []
-        more, after = True, None
-        while more:
-            page = await hands.list(".", after=after, limit=10_000)
-            found += [entry.name for entry in page.entries]
-            more, after = page.more, found[-1]
+        pages, after = 0, None
+        while pages == 0 or after is not None:
+            page = await hands.walk(".", after=after, limit=10_000)
+            found += [entry.path for entry in page.entries]
+            pages, after = pages + 1, page.next
+    assert pages > 1
     assert found == [os.fsencode(name) for name in names]
 
 
@@ -297,19 +314,25 @@ ILL = [
     pytest.param("open", lambda fake, request: fake.reply(request, None), id="no descriptor"),
     pytest.param("open", lambda fake, request: fake.reply(request, None, [0, 0]), id="two"),
     pytest.param("stat", with_fd(reading_end), id="a descriptor with a stat"),
-    pytest.param("list", with_fd(reading_end, [False, []]), id="a descriptor with a page"),
+    pytest.param("walk", with_fd(reading_end, [None, []]), id="a descriptor with a page"),
     pytest.param("known", with_fd(reading_end, []), id="a descriptor with programs"),
     pytest.param("survivors", with_fd(reading_end, []), id="a descriptor with survivors"),
     pytest.param("stat", lambda fake, request: fake.reply(request, "x"), id="no stat"),
     pytest.param("stat", lambda fake, request: fake.reply(request, [1] * 10), id="a bad stat"),
-    pytest.param("list", lambda fake, request: fake.reply(request, [False, 5]), id="no entries"),
+    pytest.param("walk", lambda fake, request: fake.reply(request, [None, 5]), id="no entries"),
     pytest.param(
-        "list", lambda fake, request: fake.reply(request, [False, [[b"../x", []]]]), id="a bad name"
+        "walk",
+        lambda fake, request: fake.reply(request, [None, [[b"../x", [], None]]]),
+        id="a bad name",
     ),
     pytest.param("remove", lambda fake, request: fake.reply(request, -1), id="a bad number"),
     pytest.param("known", lambda fake, request: fake.reply(request, [[1]]), id="bad programs"),
     pytest.param("survivors", lambda fake, request: fake.reply(request, {}), id="bad survivors"),
     pytest.param("replace", with_fd(reading_end, 1), id="a pipe for an upload"),
+    pytest.param("append", with_fd(lambda: os.memfd_create("x")), id="no end of a file"),
+    pytest.param("part", lambda fake, request: fake.reply(request, 4), id="no stat of a part"),
+    pytest.param("discard", lambda fake, request: fake.reply(request, 1), id="neither yes nor no"),
+    pytest.param("discard", with_fd(reading_end, True), id="a descriptor with a yes"),
     pytest.param("spawn", lambda fake, request: fake.reply(request, None), id="no program"),
     pytest.param("spawn", with_fd(reading_end, [1, 2, ["stdout"]]), id="too few streams"),
     pytest.param("take", with_fd(reading_end, [1 << 31, 2, ["stdout"]]), id="no pid"),
@@ -342,11 +365,14 @@ async def call(hands: SocketHands, method: str) -> None:
     calls: dict[str, Callable[[], Any]] = {
         "open": lambda: hands.open("x"),
         "stat": lambda: hands.stat("x"),
-        "list": lambda: hands.list("x"),
+        "walk": lambda: hands.walk("x"),
         "remove": lambda: hands.remove("x"),
         "known": lambda: hands.known(),
         "survivors": lambda: hands.survivors(),
         "replace": lambda: hands.replace("x"),
+        "append": lambda: hands.append("x"),
+        "part": lambda: hands.part("x", b"u" * 16),
+        "discard": lambda: hands.discard("x", b"u" * 16),
         "spawn": lambda: hands.spawn(Program(argv=["x"]), key=KEY),
         "take": lambda: hands.take(KEY),
     }
@@ -459,7 +485,7 @@ async def test_a_blocking_pipe_does_not_stop_core(socket_path: Path) -> None:
 async def test_an_answer_that_never_comes_is_not_waited_for(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "FILE_TIME", 0.02)
+    monkeypatch.setattr(remotefiles, "FILE_TIME", 0.02)
     late: list[wire.Request] = []
     async with (
         FakeHands(lambda fake, request: late.append(request)).at(socket_path) as fake,
@@ -495,7 +521,7 @@ async def test_a_hands_that_hangs_is_left(
 @pytest.mark.parametrize(
     "hello, why",
     [
-        (wire.Hello(9, {}), "it speaks version 9, this sidecar 1"),
+        (wire.Hello(9, {}), "it speaks version 9, this sidecar 1: use the same release"),
         (wire.Hello(1, {}), "the other side broke the protocol: a hello without"),
         (wire.Cancel(1), "the other side broke the protocol: Cancel is for core"),
         (

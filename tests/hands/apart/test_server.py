@@ -207,7 +207,9 @@ async def test_another_version_is_told_so(served: Path) -> None:
     other.send(wire.Hello(9, {}))
     failure = await other.receive()
     assert isinstance(failure, wire.Failure)
-    assert failure.error["message"] == "it speaks version 9, this hands 1"
+    assert failure.error["message"] == (
+        "it speaks version 9, this hands 1: use the same release on both sides"
+    )
     assert await other.receive() is None
     other.socket.close()
 

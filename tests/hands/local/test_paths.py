@@ -74,88 +74,6 @@ async def test_stat_says_what_lstat_says(hands: Hands, root: Path) -> None:
     assert (await hands.stat("")).type == FileType.DIRECTORY
 
 
-async def test_a_listing_is_sorted_by_bytes_and_comes_in_pages(hands: Hands, root: Path) -> None:
-    for name in (b"b", b"a", b"\xff", b"Z", b"\xc3\xa9", b"aa"):
-        os.mknod(os.fsencode(root) + b"/" + name)
-    (root / "link").symlink_to("/etc/passwd")
-
-    page = await hands.list("", limit=3)
-    assert [entry.name for entry in page.entries] == [b"Z", b"a", b"aa"]
-    assert page.more
-
-    page = await hands.list("", after=b"aa", limit=100)
-    assert [entry.name for entry in page.entries] == [b"b", b"link", b"\xc3\xa9", b"\xff"]
-    assert not page.more
-    assert page.entries[1].stat.target == b"/etc/passwd"
-
-
-async def test_a_page_of_exactly_the_rest_is_the_last(hands: Hands, root: Path) -> None:
-    (root / "a").touch()
-    (root / "b").touch()
-    assert not (await hands.list("", limit=2)).more
-
-
-async def test_an_empty_directory_has_one_empty_page(hands: Hands) -> None:
-    page = await hands.list("")
-    assert (page.entries, page.more) == ([], False)
-
-
-@pytest.mark.parametrize(
-    "path, code",
-    [
-        ("file", Code.NOT_DIRECTORY),
-        ("nothing", Code.NOT_FOUND),
-        ("out", Code.OUTSIDE),
-        ("..", Code.OUTSIDE),
-    ],
-)
-async def test_what_cannot_be_listed_has_a_code(
-    hands: Hands, root: Path, path: str, code: Code
-) -> None:
-    (root / "file").touch()
-    (root / "out").symlink_to("../outside")
-    with pytest.raises(CallError) as caught:
-        await hands.list(path)
-    assert caught.value.code == code
-
-
-async def test_a_page_needs_room_for_an_entry(hands: Hands) -> None:
-    with pytest.raises(CallError) as caught:
-        await hands.list("", limit=0)
-    assert caught.value.code == Code.INVALID
-
-
-async def test_a_page_that_vanished_is_passed_over(
-    any_hands: Hands, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in "abc":
-        (root / name).touch()
-    monkeypatch.setattr(
-        module, "_names", lambda _, after: iter([b"0", b"1"] if after is None else [b"a", b"b"])
-    )
-    page = await any_hands.list("", limit=1)
-    assert [entry.name for entry in page.entries] == [b"a"]
-
-
-@pytest.mark.slow
-async def test_two_hundred_thousand_entries_are_listed(any_hands: Hands, root: Path) -> None:
-    here = os.open(root, os.O_RDONLY)
-    for number in range(200_000):
-        # Many names of few files: that is quicker, and a file has at most 65,000 (ext4).
-        if number % 50_000 == 0:
-            source = f"{number:06}"
-            os.close(os.open(source, os.O_CREAT | os.O_WRONLY, dir_fd=here))
-        else:
-            os.link(source, f"{number:06}", src_dir_fd=here, dst_dir_fd=here)
-    os.close(here)
-
-    page = await any_hands.list("", after=b"150000", limit=1000)
-    assert page.more
-    assert len(page.entries) == 1000
-    assert page.entries[0].name == b"150001"
-    assert page.entries[-1].name == b"151000"
-
-
 async def test_a_directory_is_made(hands: Hands, root: Path) -> None:
     await hands.mkdir("new/", mode=0o700)
     assert stat.S_IMODE((root / "new").stat().st_mode) == 0o700
@@ -344,7 +262,8 @@ async def test_names_that_are_not_utf_8_work_everywhere(hands: Hands, root: Path
     await hands.link(b"\xfe/\x81", b"\x82")
     await hands.chmod(b"\x82", 0o600)
     await hands.utimes(b"\x82", atime_ns=0, mtime_ns=0)
-    assert [entry.name for entry in (await hands.list("")).entries] == [b"\x82", b"\xfe"]
+    page = await hands.walk("")
+    assert [entry.path for entry in page.entries] == [b"\x82", b"\xfe", b"\xfe/\x81", b"\xfe/\xff"]
     os.close(await hands.open(b"\x82"))
     assert await hands.remove(b"\xfe", recursive=True) == 3
     assert os.listdir(os.fsencode(root)) == [b"\x82"]

@@ -15,6 +15,7 @@ from sidecar.hands.interface import Hands
 from sidecar.hands.local import removal
 from sidecar.hands.local.beneath import Beneath
 from sidecar.hands.local.hands import LocalHands
+from sidecar.hands.local.roots import Roots
 
 
 async def test_a_file_goes(hands: Hands, root: Path) -> None:
@@ -101,10 +102,10 @@ def test_a_tree_deeper_than_any_path_goes_with_one_descriptor(root: Path) -> Non
     def check() -> None:
         descriptors.add(len(os.listdir("/proc/self/fd")))
 
-    beneath = Beneath(str(root))
+    roots = Roots(Beneath(str(root)))
     (root / "d/file").touch()
-    assert removal.remove(beneath, "d", recursive=True, check=check) == 5001
-    beneath.close()
+    assert removal.remove(roots, "d", recursive=True, check=check) == 5001
+    roots.close()
     assert max(descriptors) - min(descriptors) <= 2
 
 
@@ -113,13 +114,13 @@ def test_a_tree_deeper_than_any_path_goes_with_one_descriptor(root: Path) -> Non
 def test_a_mounted_file_system_is_not_emptied(root: Path, small_disk: Path, path: str) -> None:
     (small_disk / "kept").touch()
     (root / "t").mkdir()
-    parent = Beneath(str(root.parent))
+    parent = Roots(Beneath(str(root.parent)))
     try:
         with pytest.raises(CallError) as caught:
             removal.remove(parent, f"root/{path}/", recursive=True, check=lambda: None)
     finally:
         parent.close()
-    assert caught.value.details["errno"] == "EBUSY"
+    assert (caught.value.code, caught.value.details["errno"]) == (Code.BUSY, "EBUSY")
     assert (small_disk / "kept").exists()
 
 
@@ -147,7 +148,7 @@ async def test_a_bind_mount_is_not_emptied(any_hands: Hands, root: Path, bound: 
     assert (bound / "file").exists()
 
 
-def test_a_directory_that_is_moved_meanwhile_ends_the_removal(root: Path, beneath: Beneath) -> None:
+def test_a_directory_that_is_moved_meanwhile_ends_the_removal(root: Path, roots: Roots) -> None:
     (root / "t/a/b").mkdir(parents=True)
     (root / "t/a/b/file").touch()
     (root / "elsewhere").mkdir()
@@ -158,7 +159,7 @@ def test_a_directory_that_is_moved_meanwhile_ends_the_removal(root: Path, beneat
             (root / "t/a/b").rename(root / "elsewhere/b")
 
     with pytest.raises(CallError) as caught:
-        removal.remove(beneath, "t", recursive=True, check=move)
+        removal.remove(roots, "t", recursive=True, check=move)
     assert caught.value.details["errno"] == "ESTALE"
     assert (root / "elsewhere/kept").exists()
 
@@ -179,7 +180,7 @@ def _once(action: Callable[[], None]) -> Callable[[], None]:
 
 
 def test_nothing_outside_goes_when_directories_are_swapped_for_links(
-    root: Path, beneath: Beneath
+    root: Path, roots: Roots
 ) -> None:
     for number in range(5):
         (root / f"t/{number}/x").mkdir(parents=True)
@@ -189,12 +190,12 @@ def test_nothing_outside_goes_when_directories_are_swapped_for_links(
             (root / f"t/{number}").rename(root / f"aside{number}")
             (root / f"t/{number}").symlink_to("../../outside")
 
-    removal.remove(beneath, "t", recursive=True, check=_once(swap))
+    removal.remove(roots, "t", recursive=True, check=_once(swap))
     assert os.listdir(root.parent / "outside") == ["secret"]
     assert sorted(os.listdir(root)) == ["aside0", "aside1", "aside2", "aside3", "aside4"]
 
 
-def test_a_directory_that_never_gets_empty_ends_the_removal(root: Path, beneath: Beneath) -> None:
+def test_a_directory_that_never_gets_empty_ends_the_removal(root: Path, roots: Roots) -> None:
     (root / "t/a").mkdir(parents=True)
     (root / "t/a/0").touch()
     numbers = iter(range(1, 100))
@@ -203,7 +204,7 @@ def test_a_directory_that_never_gets_empty_ends_the_removal(root: Path, beneath:
         (root / f"t/a/{next(numbers)}").touch()
 
     with pytest.raises(CallError) as caught:
-        removal.remove(beneath, "t", recursive=True, check=refill)
+        removal.remove(roots, "t", recursive=True, check=refill)
     assert caught.value.code == Code.NOT_EMPTY
     assert caught.value.started == Started.YES
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sidecar.errors import CallError, Code
 from sidecar.hands.interface import Hands
 from sidecar.hands.local import upload as module
-from sidecar.hands.local.beneath import Beneath
 from sidecar.hands.local.hands import LocalHands
+from sidecar.hands.names import is_part
 
 
 async def write(hands: Hands, path: str | bytes, content: bytes = b"new") -> None:
@@ -47,16 +49,29 @@ async def test_a_new_file_has_the_mode_that_the_umask_leaves(root: Path) -> None
     assert stat.S_IMODE((root / "file").stat().st_mode) == 0o640
 
 
-async def test_the_temporary_file_is_ours_alone_and_beside_the_target(
-    hands: Hands, root: Path
+async def test_the_part_of_a_plain_write_has_no_name(hands: Hands, root: Path) -> None:
+    upload = await hands.replace("file")
+    os.write(upload.fd, b"content")
+    assert os.listdir(root) == []
+    assert stat.S_IMODE(os.fstat(upload.fd).st_mode) == 0o600
+    await upload.abort()
+
+
+async def test_where_files_need_a_name_the_part_is_ours_alone_and_beside_the_target(
+    hands: Hands, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_unnamed_files(monkeypatch)
     (root / "a").mkdir()
     upload = await hands.replace("a/some.txt")
-    (name,) = os.listdir(root / "a")
-    assert name.startswith(".some.txt.")
-    assert name.endswith(".sidecar-part")
-    assert stat.S_IMODE((root / "a" / name).stat().st_mode) == 0o600
-    await upload.abort()
+    os.write(upload.fd, b"content")
+    (name,) = os.listdir(os.fsencode(root / "a"))
+    assert name.startswith(b".some.txt.")
+    assert is_part(name)
+    assert stat.S_IMODE((root / "a" / os.fsdecode(name)).stat().st_mode) == 0o600
+    await upload.commit()
+    assert os.listdir(root / "a") == ["some.txt"]
+    await (await hands.replace("a/other")).abort()
+    assert os.listdir(root / "a") == ["some.txt"]
 
 
 async def test_mode_and_owner_of_the_old_file_are_kept(hands: Hands, root: Path) -> None:
@@ -233,12 +248,6 @@ async def test_the_longest_names_are_written(hands: Hands, root: Path, name: byt
     assert os.listdir(os.fsencode(root)) == [name]
 
 
-def test_the_temporary_name_is_short_and_cut_between_characters() -> None:
-    name = module.part_name("\u20ac".encode() * 85)
-    assert name.startswith(b"." + "\u20ac".encode() * 21 + b".")
-    assert len(name) <= 143
-
-
 @pytest.mark.optional
 async def test_a_full_disk_leaves_the_old_file_and_no_litter(
     any_hands: Hands, small_disk: Path
@@ -270,20 +279,46 @@ async def test_an_upload_that_was_cancelled_while_it_began_leaves_nothing(
 ) -> None:
     may_go_on, has_gone = threading.Event(), threading.Event()
 
-    def slowly(beneath: Beneath, path: str, default_mode: int) -> module.Part:
+    def slowly(*arguments: Any) -> module.Replacement:
         may_go_on.wait(5)
-        return begin(beneath, path, default_mode)
+        return begin(*arguments)
 
-    def abort(part: module.Part) -> None:
-        aborted(part)
+    def abort(replacement: module.Replacement) -> None:
+        aborted(replacement)
         has_gone.set()
 
-    begin, aborted = module.begin, module.Part.abort
-    monkeypatch.setattr("sidecar.hands.local.hands.begin", slowly)
-    monkeypatch.setattr(module.Part, "abort", abort)
+    begin, aborted = module.begin, module.Replacement.abort
+    monkeypatch.setattr("sidecar.hands.local.files.begin", slowly)
+    monkeypatch.setattr(module.Replacement, "abort", abort)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):  # cancels the task, not an anyio scope
             await any_hands.replace("file")
     may_go_on.set()
     assert await asyncio.to_thread(has_gone.wait, 5)
     assert os.listdir(root) == []
+
+
+async def test_the_commit_that_nobody_waits_for_any_more_is_the_end(
+    any_hands: Hands, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on = threading.Event()
+
+    def slowly(fd: int) -> None:
+        may_go_on.wait(5)
+
+    upload = await any_hands.replace("file")
+    monkeypatch.setattr(module.os, "fsync", slowly)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await upload.commit()
+    may_go_on.set()
+    await upload.abort()
+    assert upload.fd == -1
+    assert os.listdir(root) in ([], ["file"])  # hands behind a socket may be told in time
+
+
+def without_unnamed_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr("sidecar.hands.local.parts.UnnamedPart", refuse)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sidecar.client import CallError, Code
-from sidecar.client.sources import PushSource
 from sidecar.protocol.streams import Piece
+from sidecar.streaming.pushing import PushSource
 
 
 async def test_what_was_received_is_let_go_and_never_given_as_something_else() -> None:
