@@ -1,7 +1,7 @@
 """`sidecar` and `python -m sidecar`.
 
-`run`, `hands` and `health` are dispatched before click is imported: a sandbox waits for the
-first two, and a container's health check starts the other every few seconds.
+`run`, `hands`, `supervise` and `health` are dispatched before click is imported: a sandbox waits
+for the first three, and a container's health check starts the other every few seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ def main() -> None:
         from sidecar.cli.hands import main as hands
 
         sys.exit(hands(arguments))
+    if verb == "supervise":
+        from sidecar.cli.supervise import main as supervise
+
+        sys.exit(supervise(arguments))
     if verb == "health":
         from sidecar.cli.health import main as health
 

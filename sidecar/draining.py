@@ -18,6 +18,7 @@ Exit status: 0 nothing was left over, 75 something was, 69 there was no channel 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 FAREWELL = 1.0  # seconds for the last events to be handed to those who read them now
 FLUSH = 5.0  # seconds of the time that calls do not get, or half of it if there is less
 GRACE = 1.0  # seconds from TERM to KILL for programs that outlast their run
+# Seconds that PID 1 stays, because all of its container ends with it (pid_namespaces(7)), and with
+# that the `sidecar drain` in it, which looks several times in that time how this ended.
+LINGER = 0.5
 SETTLE = 1.0  # seconds for the answers of what was cancelled and killed
 
 
@@ -89,7 +93,10 @@ async def drain(parts: Parts) -> int:
         else:
             await parts.channel.flushed()
     final = State.SUPERSEDED if was_superseded else State.STOPPED
-    return await _note(parts, State.ENDED if parts.ending.ends_run else final, cut)
+    status = await _note(parts, State.ENDED if parts.ending.ends_run else final, cut)
+    if teller is Teller.DRAIN and os.getpid() == 1:
+        await anyio.sleep(LINGER)
+    return status
 
 
 async def _finish(parts: Parts, cut: _Cut) -> None:
@@ -167,10 +174,9 @@ async def _stop(program: Process) -> None:
 
 async def _note(parts: Parts, final: State, cut: _Cut) -> int:
     """The last entry of the state file; the exit status."""
-    is_cut = parts.ending.scope.cancelled_caught
-    left = {name: count for name, count in progress(parts).items() if count}
+    is_cut, left = parts.ending.scope.cancelled_caught, _left_over(parts)
     status = 0
-    if is_cut:
+    if is_cut or left:
         status = EX_TEMPFAIL if parts.channel.status().state == "open" else EX_UNAVAILABLE
         what = ", ".join(f"{count} {name}" for name, count in left.items())
         log.warning("left over: %s", what or "what was to be said")
@@ -179,9 +185,18 @@ async def _note(parts: Parts, final: State, cut: _Cut) -> int:
         str(cut) if cut.calls or cut.programs else None,
         told_by=parts.ending.told_by,
         exit_status=status,
-        left_over=left if is_cut else None,
+        left_over=left if is_cut or left else None,
     )
     return status
+
+
+def _left_over(parts: Parts) -> dict[str, int]:
+    """What was waited for in vain. Calls are waited for less long than the rest, and of a run that
+    ends each one without an answer is left over."""
+    left = {name: count for name, count in progress(parts).items() if count}
+    if parts.ending.scope.cancelled_caught:
+        return left
+    return {"calls": left["calls"]} if parts.ending.ends_run and "calls" in left else {}
 
 
 def _refusal(parts: Parts) -> CallError:

@@ -21,6 +21,8 @@ import anyio
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from sidecar.threads import in_thread
+
 log = logging.getLogger(__name__)
 
 LINE_BYTES = 64 * 1024  # a longer request is refused
@@ -43,14 +45,14 @@ class LocalSocket:
 
     async def run(self) -> None:
         """Until cancelled; removes its file at both ends."""
-        await anyio.to_thread.run_sync(self._path.unlink, True)
+        await in_thread(self._path.unlink, True)
         listener = await anyio.create_unix_listener(self._path, mode=0o600)
         try:
             async with listener:
                 await listener.serve(self._serve)
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._path.unlink, True)
+                await in_thread(self._path.unlink, True)
 
     async def _serve(self, stream: SocketStream) -> None:
         async with self._limit, stream:

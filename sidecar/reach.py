@@ -14,6 +14,7 @@ from sidecar.clock import Clock
 from sidecar.errors import ChannelError, NetworkFailure, TokenExpired, TokenRefused
 from sidecar.protocol import failures
 from sidecar.protocol.channel_events import Recover
+from sidecar.skew import describe, skew_of
 from sidecar.tokens import Listener, Token, TokenProvider, ask
 from sidecar.tokens.source import left
 from sidecar.websocket import Dialer, DialFailed, WebSocket
@@ -40,6 +41,7 @@ class Reach:
         self._listener = provider if isinstance(provider, Listener) else None
         self._dialer = dialer
         self._clock = clock
+        self._is_skewed = False  # our clock, as was told
 
     async def token(self) -> Token:
         """The newest one. Raises `NotReached`."""
@@ -62,11 +64,14 @@ class Reach:
     async def dial(self, token: Token, *, timeout: float) -> WebSocket:
         """A websocket that will be a new connection. Raises `NotReached`."""
         try:
-            return await self._translated(self._dialer.dial(token, timeout=timeout), token)
+            dialled = self._dialer.dial(token, timeout=timeout)
+            websocket = await self._translated(dialled, token)
         except NotReached as failed:
             if self._listener is not None and isinstance(failed.error, TokenExpired | TokenRefused):
                 self._listener.refused(token, failed.error)
             raise
+        self._note_clock(skew_of(websocket.date, wall=self._clock.wall()))
+        return websocket
 
     async def recover(self, token: Token, action: Recover) -> WebSocket:
         """A websocket that takes the connection up again. Raises `NotReached`."""
@@ -86,5 +91,17 @@ class Reach:
         except DialFailed as failed:
             if failed.status is None:
                 raise NotReached(NetworkFailure(str(failed))) from None
-            error = failures.from_status(failed.status, left=left(token, self._clock))
+            skew = skew_of(failed.date, wall=self._clock.wall())
+            remaining = left(token, self._clock)
+            error = failures.from_status(
+                failed.status,
+                left=None if remaining is None else remaining + skew,  # by the hub's clock
+                note=describe(skew, "the hub's"),
+            )
             raise NotReached(error, failed.status) from None
+
+    def _note_clock(self, skew: float) -> None:
+        """Once for each time that it goes wrong."""
+        if skew and not self._is_skewed:
+            _log.warning("%s; tokens and the times of events go by it", describe(skew, "the hub's"))
+        self._is_skewed = bool(skew)

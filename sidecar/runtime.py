@@ -8,6 +8,7 @@ end. What is not needed for `hello` is loaded after it.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -16,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 
 from sidecar import __version__
 from sidecar.allocator import tune_malloc
@@ -36,8 +36,11 @@ from sidecar.protocol.webpubsub import codec_for
 from sidecar.protocol.webpubsub.frames import JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL
 from sidecar.settings import Settings
 from sidecar.standing import Standing
+from sidecar.startup import warn_of_problems
 from sidecar.statefile import NAME, Noted, State, read
 from sidecar.statefolder import StateUnusable, state_folder
+from sidecar.threads import in_thread
+from sidecar.tokens.forms import url_for_log
 from sidecar.tokens.hooks import TokenHooks
 from sidecar.tokensource import token_source
 
@@ -54,10 +57,11 @@ async def run(settings: Settings) -> int:
     raise_descriptor_limit()
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(state_folder(settings.state_folder))
-        before = await anyio.to_thread.run_sync(read, folder, settings.run)
+        before = await in_thread(read, folder, settings.run)
         if before is not None and is_over(before):
             log.warning(OVER, settings.run, before.told_by, before.since, folder / NAME)
             return 0
+        await in_thread(warn_of_problems, settings)
         parts = assemble(settings, folder, SystemClock(), before)
         try:
             return await _serve_until_told(parts, stack)
@@ -121,14 +125,6 @@ async def _serve_until_told(parts: Parts, stack: AsyncExitStack) -> int:
         group.start_soon(parts.state.save)
         group.start_soon(connect, parts)
         group.start_soon(_serve, parts, stack)
-        log.info(
-            "sidecar %s for run %s, incarnation %s, %s %s",
-            __version__,
-            parts.settings.run,
-            show(parts.incarnation),
-            "hands at" if parts.settings.hands else "workspace",
-            parts.settings.hands or parts.settings.workspace,
-        )
         await parts.ending.told()
         exit_status = await drain(parts)
         group.cancel_scope.cancel()
@@ -147,8 +143,27 @@ async def connect(parts: Parts) -> None:
 async def _serve(parts: Parts, stack: AsyncExitStack) -> None:
     with anyio.move_on_after(HELLO_FIRST):
         await parts.exchange.first_hello.wait()
-    serve = await anyio.to_thread.run_sync(_load_serving)
+    _greet(parts)
+    serve = await in_thread(_load_serving)
     await serve(parts, stack)
+
+
+def _greet(parts: Parts) -> None:
+    """Who we are: after what is wrong, if anything is, which whoever looks shall see first."""
+    channel = parts.channel.status()
+    if channel.state != "open" and channel.reason is None:
+        log.warning(
+            "no answer yet from %s: is egress to it allowed, or is a proxy needed (https_proxy)?",
+            url_for_log(parts.settings.endpoint or parts.settings.hub) or "the hub",
+        )
+    log.info(
+        "sidecar %s for run %s, incarnation %s, %s %s",
+        __version__,
+        parts.settings.run,
+        show(parts.incarnation),
+        "hands at" if parts.settings.hands else "workspace",
+        parts.settings.hands or parts.settings.workspace,
+    )
 
 
 def _load_serving() -> Callable[[Parts, AsyncExitStack], Awaitable[None]]:
@@ -163,4 +178,15 @@ async def _listen_for_signals(parts: Parts) -> None:
         async for number in signals:
             log.info("%s", number.name)
             parts.ending.tell(Teller.SIGNAL, timeout=parts.settings.drain)
-            return
+            break
+        async for number in signals:
+            log.warning("%s again: ending at once", number.name)
+            _die(number)
+
+
+def _die(number: signal.Signals) -> None:
+    """Of a signal, as who waits for us expects it. PID 1 does not die of any that it sends itself
+    (kill(2), NOTES): it says by its exit status that it would have."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from sidecar.access import problem_of_folder
 from sidecar.errors import CallError, SettingsError
+from sidecar.hands.rootlist import problems_of_roots
 from sidecar.protocol.names import check_id
 from sidecar.runtimefolder import SOCKET_PATH_BYTES, runtime_folder
 
+BYTES = "bytes"  # the unit of a size, which may be given as in 512M
 LONGEST_DRAIN = 86400.0  # seconds; a day
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -70,6 +73,12 @@ class Settings:
         "auto",
     )
     workspace: str = knob("The folder that commands may touch. `sidecar hands` has its own.", ".")
+    roots: str = knob(
+        "Further folders that commands may touch: PATH[:ro|:rw],PATH[:ro|:rw],... ro, for reading"
+        " only, is what nothing after a path means. Absolute; none in the workspace. `sidecar"
+        " hands` has its own.",
+        "",
+    )
     hands: str = knob(
         "The socket of a `sidecar hands`, which then acts in our place. Empty: we act ourselves.",
         "",
@@ -90,6 +99,17 @@ class Settings:
         "A cgroup v2 folder that was delegated to us: each program gets one of its own in it, and"
         " nothing escapes a kill. Costs each program 85 µs. Empty: without.",
         "",
+    )
+    egress_call: int = knob(
+        "How many bytes of content may leave in one call: files, and what programs print. K, M, G"
+        " and T may follow. 0: any number.",
+        0,
+        unit=BYTES,
+    )
+    egress_run: int = knob(
+        "How many bytes of content may leave in all, also across restarts. 0: any number.",
+        0,
+        unit=BYTES,
     )
     subprotocol: str = knob("protobuf or json: Web PubSub's reliable subprotocols.", "protobuf")
     generation: int = knob("How many starts of this run came before; with a token file.", 1)
@@ -113,7 +133,7 @@ def variable(name: str) -> str:
 def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     """Flags before environment before defaults; raises `SettingsError` for all that is wrong.
 
-    An unknown `SIDECAR_*` variable is an error too: it is a misspelt one.
+    An unknown `SIDECAR_*` variable is an error too: it is a misspelt one, unless Kubernetes set it.
     """
     known = {item.name: item for item in fields(Settings)}
     problems = _unknown(environ, known)
@@ -125,7 +145,7 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
         if given is None:
             continue
         try:
-            values[name] = _convert(given, getattr(_DEFAULTS, name))
+            values[name] = _convert(given, getattr(_DEFAULTS, name), known[name].metadata["unit"])
         except ValueError as error:
             problems.append(f"{variable(name)}: {error}")
     settings = Settings(**values)
@@ -141,17 +161,40 @@ _ALSO = {"SIDECAR_PROFILE", "SIDECAR_TEST_NO_SKIP", "SIDECAR_EXEC_ID"}
 
 
 def _unknown(environ: Mapping[str, str], known: Mapping[str, Any]) -> list[str]:
-    names = {variable(name) for name in known} | _ALSO
+    names = {variable(name) for name in known}
     return [
-        f"{name} is not a setting; there are {', '.join(sorted(names))}"
+        f"{name} is not a setting{_nearest(name, names)}"
         for name in sorted(environ)
-        if re.match(r"SIDECAR_[A-Z_]+\Z", name) and name not in names
+        if re.match(r"SIDECAR_[A-Z_]+\Z", name)
+        and name not in names | _ALSO
+        and not _is_service_link(name, environ[name])
     ]
 
 
-def _convert(value: Any, default: Any) -> Any:
+def _nearest(name: str, names: Iterable[str]) -> str:
+    import difflib  # only for those who misspell
+
+    prefix = variable("")  # which all have; it would make them all alike
+    ends = [known.removeprefix(prefix) for known in sorted(names)]
+    close = difflib.get_close_matches(name.removeprefix(prefix), ends, n=1)
+    if close:
+        return f": did you mean {prefix}{close[0]}?"
+    return "; `sidecar run --help` lists them"
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Whether it is how Kubernetes tells every container of a service that is called `sidecar`, or
+    `sidecar-SOMETHING` (Kubernetes, "Discovering services", environment variables)."""
+    if name.endswith("_PORT"):
+        return re.match(r"(tcp|udp|sctp)://|\d+\Z", value) is not None
+    return re.search(r"_SERVICE_(HOST|PORT(_[A-Z_]+)?)\Z", name) is not None
+
+
+def _convert(value: Any, default: Any, unit: str) -> Any:
     if not isinstance(value, str) or isinstance(default, str):
         return value
+    if unit == BYTES:
+        return _size(value)
     if isinstance(default, bool):
         if value.lower() in _TRUE | _FALSE:
             return value.lower() in _TRUE
@@ -160,6 +203,14 @@ def _convert(value: Any, default: Any) -> Any:
         return type(default)(value)
     except ValueError:
         raise ValueError(f"{value!r} is not a number") from None
+
+
+def _size(value: str) -> int:
+    """Bytes: `512`, `64K`, `1.5G`; K is 1024."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([KMGT]?)", value.upper())
+    if found is None:
+        raise ValueError(f"{value!r} is no size: bytes, or with K, M, G or T behind")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " "))
 
 
 def _problems(settings: Settings) -> list[str]:
@@ -189,17 +240,19 @@ def _problems(settings: Settings) -> list[str]:
         )
     if not 0 <= settings.generation < 1 << 53:
         problems.append(f"SIDECAR_GENERATION is {settings.generation}: a count expected, from 0")
+    for name in ("egress_call", "egress_run"):
+        if not 0 <= getattr(settings, name) < 1 << 63:
+            problems.append(f"{variable(name)} is {getattr(settings, name)}: bytes, from 0")
     if len(os.fsencode(settings.hands)) > SOCKET_PATH_BYTES:
         problems.append(f"SIDECAR_HANDS is longer than {SOCKET_PATH_BYTES} bytes, as no socket is")
     if settings.cgroup and not os.access(f"{settings.cgroup}/cgroup.procs", os.W_OK):
         problems.append(
             f"SIDECAR_CGROUP is {settings.cgroup!r}: no cgroup v2 folder that we may write to"
         )
-    # `isdir` says no, too, where we may not look.
-    if not settings.hands and not os.path.isdir(settings.workspace):
-        problems.append(
-            f"SIDECAR_WORKSPACE is {settings.workspace!r}: not a folder; make it or name another"
-        )
+    if not settings.hands and (problem := problem_of_folder(settings.workspace)):
+        problems.append(f"SIDECAR_WORKSPACE is {settings.workspace!r}: {problem}")
+    elif not settings.hands:
+        problems += problems_of_roots(settings.roots, settings.workspace, "SIDECAR_ROOTS")
     return problems
 
 

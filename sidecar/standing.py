@@ -53,7 +53,7 @@ class Standing:
         self._hear(State.SUPERSEDED, "a later start of this run has taken over; `sidecar repoint`")
 
     def _refused(self, why: str) -> None:
-        log.error("refused for good: %s", why)
+        log.error("token refused: %s", why)
         self._hear(State.REFUSED, why)
 
     def _ended(self) -> None:

@@ -31,12 +31,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from sidecar.clock import Clock
 from sidecar.ending import Teller
 from sidecar.protocol.record import Record, record
 from sidecar.statefolder import StateUnusable
+from sidecar.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ class StateFile:
             async with self._lock:
                 noted = replace(self.noted, **self._facts())
                 try:
-                    await anyio.to_thread.run_sync(write, self._folder, noted)
+                    await in_thread(write, self._folder, noted)
                 except OSError as error:
                     log.warning("%s/%s is not up to date: %s", self._folder, NAME, error)
 

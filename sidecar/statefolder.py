@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,12 +12,17 @@ from pathlib import Path
 
 import anyio
 
+from sidecar.access import owner_of
 from sidecar.runtimefolder import SOCKET_PATH_BYTES, make_private, runtime_folder
+from sidecar.threads import in_thread
 
 LOCK_WAIT = 30.0  # seconds that a second core waits for the first to end
 LOCK_STEP = 0.25  # seconds between tries
 LONGEST_NAME = "/agent.sock"  # of the sockets that will lie in it
-FOLDERS = ("journal", "receipts", "spools")  # in it; what is in them comes and goes with them
+# In it, and what is in them comes and goes with them.
+FOLDERS = ("journal", "receipts", "spools", "uploads")
+
+_log = logging.getLogger(__name__)
 
 
 class StateUnusable(Exception):
@@ -29,8 +36,10 @@ class StateLocked(Exception):
 @asynccontextmanager
 async def state_folder(path: Path, *, wait: float = LOCK_WAIT) -> AsyncIterator[Path]:
     """Make `path` if needed and hold its lock. Raises `StateUnusable` or `StateLocked`."""
-    fd = await anyio.to_thread.run_sync(_prepare, path)
+    fd = await in_thread(_prepare, path)
     try:
+        if not _try_lock(fd):
+            _log.warning("%s is in use by another sidecar: waiting %.0f s for its end", path, wait)
         with anyio.move_on_after(wait):
             while not _try_lock(fd):  # noqa: ASYNC110 - flock tells nobody when it is free
                 await anyio.sleep(LOCK_STEP)
@@ -56,9 +65,19 @@ def _prepare(path: Path) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(path / "lock", flags, 0o600)
     except OSError as error:
-        raise StateUnusable(
-            f"{error.filename or path}: {error.strerror}; set SIDECAR_STATE to a folder of ours"
-        ) from error
+        raise StateUnusable(_explain(path, error)) from error
+
+
+def _explain(path: Path, error: OSError) -> str:
+    where = error.filename or path
+    why, help = error.strerror or str(error), "set SIDECAR_STATE to a folder of ours"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        why = "not a folder"
+    elif error.errno == errno.EACCES:
+        why = f"{error.strerror}: {owner_of(where)}"
+    elif error.errno == errno.EROFS:
+        help = "mount a volume there that may be written, or set SIDECAR_STATE to one"
+    return f"the state folder cannot be used: {where}: {why}; {help}"
 
 
 def _try_lock(fd: int) -> bool:

@@ -20,15 +20,27 @@ import importlib.util
 import logging
 import socket
 import ssl
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlencode, urlsplit, urlunsplit
 
-import anyio.to_thread
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidMessage,
+    InvalidProxy,
+    InvalidProxyStatus,
+    InvalidStatus,
+    ProxyError,
+    WebSocketException,
+)
 from websockets.frames import CloseCode
+from websockets.proxy import get_proxy, parse_proxy
 from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
 
+from sidecar.certificates import TrustStore, load_trust_store
+from sidecar.threads import in_thread, is_shortage
 from sidecar.tokens import Token, is_loopback
+from sidecar.unreached import SENSELESS_PROXY, Way, explain, explain_proxy, explain_silence
 
 MAX_INBOUND = 1024 * 1024 + 64 * 1024  # bytes; the service's "1 MB", and room for its framing
 WRITE_HIGH, WRITE_LOW = (
@@ -43,11 +55,15 @@ _library_log.setLevel(logging.INFO)
 
 
 class DialFailed(Exception):
-    """There is no websocket; `status` is that of HTTP, if something answered."""
+    """There is no websocket; `status` is that of HTTP, if something answered, and `date` what its
+    header of that name said."""
 
-    def __init__(self, sentence: str, status: int | None = None) -> None:
+    def __init__(
+        self, sentence: str, status: int | None = None, *, date: str | None = None
+    ) -> None:
         super().__init__(sentence)
         self.status = status
+        self.date = date
 
 
 class WebSocketClosed(Exception):
@@ -67,6 +83,8 @@ class WebSocket:
     def __init__(self, connection: ClientConnection, *, is_remote: bool) -> None:
         self._connection = connection
         self.is_remote = is_remote
+        response = connection.response
+        self.date: str | None = None if response is None else response.headers.get("Date")
 
     async def send(self, message: bytes | str) -> None:
         """Queue `message`, and wait while the buffer is above its high mark. It need not suspend.
@@ -106,7 +124,7 @@ class Dialer:
 
     def __init__(self, subprotocol: str, *, ssl_context: ssl.SSLContext | None = None) -> None:
         self._subprotocol = Subprotocol(subprotocol)
-        self._ssl_context = ssl_context
+        self._trust = None if ssl_context is None else TrustStore(ssl_context, "what we were given")
         _complain_without_speedups()
 
     async def dial(self, token: Token, *, timeout: float) -> WebSocket:
@@ -128,7 +146,7 @@ class Dialer:
     async def _connect(self, url: str, headers: dict[str, str], timeout: float) -> WebSocket:
         parts = urlsplit(url)
         is_local = is_loopback(parts.hostname or "")
-        context = await self._context() if parts.scheme == "wss" else None
+        trust = await self._trust_store() if parts.scheme == "wss" else None
         # No `happy_eyeballs_delay`: asyncio's staggered race leaks the socket that won when it is
         # cancelled just then (measured on Python 3.11: every time).
         try:
@@ -144,15 +162,19 @@ class Dialer:
                 max_size=MAX_INBOUND,
                 write_limit=(WRITE_HIGH, WRITE_LOW),
                 logger=_library_log,
-                ssl=context,
+                ssl=None if trust is None else trust.context,
             )
         except InvalidStatus as error:
-            status = error.response.status_code
-            raise DialFailed(f"HTTP {status}", status) from None
+            status, date = error.response.status_code, error.response.headers.get("Date")
+            raise DialFailed(f"HTTP {status}", status, date=date) from None
         except TimeoutError:
-            raise DialFailed(f"no answer within {timeout:.0f} s") from None
+            raise DialFailed(explain_silence(_way(url, is_local, trust), timeout)) from None
         except (OSError, EOFError, ValueError, ImportError, WebSocketException) as error:
-            raise DialFailed(_sentence(error)) from None
+            raise DialFailed(_sentence(error, parts, _way(url, is_local, trust))) from None
+        except RuntimeError as error:  # asyncio looks names up in a thread
+            if not is_shortage(error):
+                raise
+            raise DialFailed(str(error)) from None
         self._check(connection)
         return WebSocket(connection, is_remote=parts.scheme == "wss" and not is_local)
 
@@ -167,10 +189,10 @@ class Dialer:
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    async def _context(self) -> ssl.SSLContext:
-        if self._ssl_context is None:  # once: it reads the certificate store, some 25 ms
-            self._ssl_context = await anyio.to_thread.run_sync(ssl.create_default_context)
-        return self._ssl_context
+    async def _trust_store(self) -> TrustStore:
+        if self._trust is None:  # once: it takes some 25 ms to read
+            self._trust = await in_thread(load_trust_store)
+        return self._trust
 
 
 def _closed(error: ConnectionClosed) -> WebSocketClosed:
@@ -181,11 +203,37 @@ def _closed(error: ConnectionClosed) -> WebSocketClosed:
     return WebSocketClosed(None, "")
 
 
-def _sentence(error: Exception) -> str:
+def _way(url: str, is_local: bool, trust: TrustStore | None) -> Way:
+    """For sentences: how `url` was dialled. What makes no sense is left out."""
+    parts = urlsplit(url)
+    default = 443 if parts.scheme == "wss" else 80
+    host, proxy = f"{parts.hostname}:{parts.port or default}", None
+    try:
+        named = None if is_local else get_proxy(parse_uri(url))
+        if named is not None:
+            found = parse_proxy(named)
+            proxy = f"{found.host}:{found.port}"
+    except (ValueError, WebSocketException):
+        pass
+    return Way(host, proxy) if trust is None else Way(host, proxy, trust.source)
+
+
+def _sentence(error: Exception, parts: SplitResult, way: Way) -> str:
     """Without what `InvalidURI` and `InvalidProxy` quote: URLs hold tokens and passwords."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error) or type(error).__name__
-    if hasattr(error, "uri") or hasattr(error, "proxy"):
+    match error:
+        case InvalidProxyStatus():
+            return explain_proxy(way, f"HTTP {error.response.status_code}")
+        case InvalidProxy():
+            return f"{SENSELESS_PROXY}; http://HOST:PORT expected"
+        case ProxyError() if not isinstance(error.__cause__, OSError):
+            return f"{way.first} does not speak as a proxy does: check https_proxy"
+        case InvalidMessage() if parts.scheme == "ws":
+            return f"{way.host} does not speak HTTP: no hub, or is it wss:// there?"
+        case InvalidMessage():
+            return f"{way.host} does not speak HTTP: no hub?"
+    if isinstance(error, OSError | EOFError | ProxyError):
+        return explain(error, way)
+    if hasattr(error, "uri"):
         return type(error).__name__
     return f"{type(error).__name__}: {error}"
 

@@ -7,18 +7,30 @@
 - With `SIDECAR_TEST_NO_SKIP=1` (set by `.ci/run` when `CI=true`) a skip is a failure, because a
   test that is skipped for want of an install has checked nothing. `@pytest.mark.optional` is
   for the few that need something no install can give, such as a kernel feature.
+- With `--dist loadgroup` of pytest-xdist one worker has all of `tests/containers`, because it takes
+  a minute to build the images, and each other file that is named in `TOGETHER`.
+- `--hypothesis-profile=few` is for repetitions, as on other Pythons: a quarter of the examples,
+  where a test does not say how many it needs.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
+from hypothesis import settings
+from xdist.scheduler import LoadGroupScheduling
 
 pytest_plugins = ["pytester"]  # tests/test_conftest.py runs pytest inside pytest
 
+settings.register_profile("few", max_examples=25)
+
+TOGETHER = ("tests/containers/", "tests/test_package.py")  # beginnings of node ids
 NO_SKIP = os.environ.get("SIDECAR_TEST_NO_SKIP") == "1"
 
 
@@ -26,6 +38,14 @@ NO_SKIP = os.environ.get("SIDECAR_TEST_NO_SKIP") == "1"
 def anyio_backend() -> str:
     """The one backend; wide scope, so that fixtures of any scope may be coroutines."""
     return "asyncio"
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[None]:
+    """For who makes a tree that is deeper than shutil.rmtree can go: it is gone afterwards, for
+    pytest would fail to remove it, in a run to come."""
+    yield
+    subprocess.run(["rm", "-rf", tmp_path], check=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,6 +63,19 @@ def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
     detector.activate()
     yield detector
     detector.deactivate()
+
+
+class Groups(LoadGroupScheduling):
+    """By where a test lies: markers of xdist 3.8 have no effect with pytest 9.2, which no longer
+    tells a changed node id to the controlling process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((start for start in TOGETHER if nodeid.startswith(start)), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)  # of a plugin that may be switched off
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups | None:
+    return Groups(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -93,6 +93,7 @@ def test_a_skip_fails_where_nothing_may_be_skipped(
     assert run_inner(pytester, SKIPS) == {"failed": 1, "skipped": 1, "xfailed": 1}
 
 
+@pytest.mark.slow
 def test_a_skip_is_a_skip_elsewhere(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_skip_is_a_skip_elsewhere(
     assert run_inner(pytester, SKIPS) == {"skipped": 2, "xfailed": 1}
 
 
+@pytest.mark.slow
 def test_a_module_skipped_while_collecting_fails_too(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The examples and the client of README.md, each run as a program against a real sidecar."""
+"""The examples of controllers and the client of README.md, each run against a real sidecar."""
 
 from __future__ import annotations
 
@@ -6,71 +6,25 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import pytest
+from sandbox import RUN, TIME, Sandbox, open_sandbox
 
 from sidecar.client import Cursor
-from sidecar.hub import Hub, serve
-from sidecar.protocol.names import controller_grant, sidecar_grant
 
 ROOT = Path(__file__).parent.parent
-TIME = 30  # seconds
-RUN = "demo"
-
-
-@dataclass(frozen=True, slots=True)
-class Sandbox:
-    """A sidecar that serves `workspace`, and the URL for a controller `me`."""
-
-    workspace: Path
-    url: str
-
-    async def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Python to its end, off the loop, on which the hub is served."""
-
-        def work() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [sys.executable, *arguments],
-                env={**os.environ, "CLIENT_URL": self.url},
-                capture_output=True,
-                text=True,
-                timeout=TIME,
-            )
-
-        return await anyio.to_thread.run_sync(work)
+EXAMPLES = ROOT / "examples/controller"
 
 
 @pytest.fixture
 async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
-    workspace = tmp_path / "workspace"
-    workspace.mkdir()
-    hub = Hub()
-    async with serve(hub) as address:
-        token = tmp_path / "token"
-        token.write_text(hub.mint(sidecar_grant(RUN)))
-        environ = {
-            "SIDECAR_RUN": RUN,
-            "SIDECAR_HUB": address.client_url,
-            "SIDECAR_TOKEN_FILE": str(token),
-            "SIDECAR_WORKSPACE": str(workspace),
-            "SIDECAR_STATE": str(tmp_path / "state"),
-        }
-        with (tmp_path / "log").open("wb") as log:
-            command = [sys.executable, "-m", "sidecar", "run"]
-            process = await anyio.open_process(
-                command, env={**os.environ, **environ}, stdout=log, stderr=log
-            )
-        access = hub.mint(controller_grant("me", [RUN]))
-        yield Sandbox(workspace, f"{address.client_url}?access_token={access}")
-        process.terminate()
-        with anyio.fail_after(TIME):
-            await process.wait()
-        await process.aclose()
+    async with open_sandbox(tmp_path) as sandbox:
+        yield sandbox
 
 
 async def test_the_client_in_the_readme_works(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -107,7 +61,7 @@ def project(tmp_path: Path) -> Path:
 
 
 async def test_the_tests_of_a_folder_run_in_the_sandbox(sandbox: Sandbox, project: Path) -> None:
-    done = await sandbox.python(str(ROOT / "examples/run_tests.py"), RUN, str(project))
+    done = await sandbox.python(str(EXAMPLES / "run_tests.py"), RUN, str(project))
     assert done.returncode == 1
     assert done.stdout == "3 files copied\nseen on the way\n"
     assert "AssertionError: '42' != '43'" in done.stderr
@@ -116,7 +70,7 @@ async def test_the_tests_of_a_folder_run_in_the_sandbox(sandbox: Sandbox, projec
 
 
 async def test_another_program_can_be_run_in_the_folder(sandbox: Sandbox, project: Path) -> None:
-    script = str(ROOT / "examples/run_tests.py")
+    script = str(EXAMPLES / "run_tests.py")
     done = await sandbox.python(script, RUN, str(project), "./tools/hello")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "3 files copied\nhello from ./tools/hello\n"
@@ -144,16 +98,17 @@ class Following:
 
 
 async def follow(sandbox: Sandbox, cursor: Path) -> Following:
-    command = [sys.executable, str(ROOT / "examples/follow_events.py"), RUN, str(cursor)]
+    command = [sys.executable, str(EXAMPLES / "follow_events.py"), RUN, str(cursor)]
     environ = {**os.environ, "CLIENT_URL": sandbox.url}
     return Following(await anyio.open_process(command, env=environ, stderr=None))
 
 
+@pytest.mark.slow
 async def test_events_go_on_where_they_stopped(
     sandbox: Sandbox, project: Path, tmp_path: Path
 ) -> None:
     cursor = tmp_path / "cursor"
-    script = str(ROOT / "examples/run_tests.py")
+    script = str(EXAMPLES / "run_tests.py")
     await sandbox.python(script, RUN, str(project), "true")
     first = await follow(sandbox, cursor)
     written = [(seq, "files.written") for seq in (2, 3, 4)]
@@ -170,11 +125,12 @@ async def test_events_go_on_where_they_stopped(
     await second.kill()
 
 
+@pytest.mark.slow
 async def test_a_program_is_come_back_to_where_it_was_left(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     state = tmp_path / "program.json"
-    arguments = [str(ROOT / "examples/come_back.py"), RUN, str(state)]
+    arguments = [str(EXAMPLES / "come_back.py"), RUN, str(state)]
     program = ["sh", "-c", "echo one; until [ -e go ]; do sleep 0.02; done; echo two; exit 3"]
     environ = {**os.environ, "CLIENT_URL": sandbox.url}
     first = await anyio.open_process([sys.executable, *arguments, *program], env=environ)
@@ -192,18 +148,44 @@ async def test_a_program_is_come_back_to_where_it_was_left(
     assert not state.exists()
 
 
-@pytest.mark.parametrize("name", ["run_tests.py", "follow_events.py", "come_back.py"])
-def test_an_example_says_how_it_is_used(name: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name)], capture_output=True, text=True
+async def test_a_file_is_worked_on_and_what_came_of_it_is_taken_home(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("one\nthe answer is 42\n")
+    (sandbox.workspace / ".gitignore").write_text("*.log\n")
+    script = "mkdir out; tr a-z A-Z < notes.txt > out/NOTES; echo 42 > some.log; exit 3"
+    done = await sandbox.python(
+        str(EXAMPLES / "work_on_files.py"), RUN, str(notes), "42", "sh", "-c", script
     )
+    assert (done.returncode, done.stderr) == (3, "")
+    lines = done.stdout.splitlines()
+    assert {"added out", "added out/NOTES", "added some.log"} <= set(lines[:-3])
+    assert lines[-3:-1] == ["notes.txt:2: the answer is 42", "out/NOTES:2: THE ANSWER IS 42"]
+    assert lines[-1] == "4 entries, 0 left out"
+    with tarfile.open(tmp_path / "notes.txt.tar.gz") as archive:
+        assert sorted(archive.getnames()) == [".gitignore", "notes.txt", "out", "out/NOTES"]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_an_example_says_how_it_is_used(path: Path) -> None:
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("usage: CLIENT_URL=... ")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_is_short_and_says_what_it_shows(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) < 60
+    assert len(text.splitlines()) <= (200 if path.name == "live_viewer.py" else 60)
     assert text.startswith('"""')
-    assert path.name in Path(__file__).read_text(), "and it is run here"
+    tests = Path(__file__).read_text() + Path(__file__).with_name("test_live_viewer.py").read_text()
+    assert path.name in tests, "and it is run"
+
+
+async def test_ten_lines_are_a_client(sandbox: Sandbox) -> None:
+    script = str(EXAMPLES / "ten_lines.py")
+    done = await sandbox.python(script, RUN, "sh", "-c", "pwd; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, f"{sandbox.workspace}\n", "")
+    body = (EXAMPLES / "ten_lines.py").read_text().partition("import os")[2]
+    assert len([line for line in body.splitlines() if line.startswith("    ")]) <= 10

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sidecar.cli.here import Nobody, ask_health, ask_one, find_state, is_held, read_note
+from sidecar.cli.here import Nobody, ask_health, ask_one, find_state, is_held, looking_at, read_note
 from sidecar.cli.output import complain, show, show_json
 
 NOBODY = 2
@@ -46,7 +46,8 @@ def drain(state: str | None, timeout: float | None, as_json: bool) -> int:
     """
     try:
         folder = find_state(state)
-        note = _drain(folder, timeout)
+        with looking_at(folder):
+            note = _drain(folder, timeout)
     except Nobody as error:
         complain(str(error))
         return NOBODY
@@ -84,8 +85,10 @@ def _watch(folder: Path, pid: Any, until: float) -> dict[str, Any]:
     while time.monotonic() < until:
         note = read_note(folder)
         is_final = note.get("pid") == pid and note.get("exit_status") is not None
-        if is_final or not is_held(folder):
+        if is_final:
             return note
+        if not is_held(folder):
+            return read_note(folder)  # written before the lock was given up, and after our look
         try:
             waits_for = ask_one(folder / "admin.sock", {"op": "health"}).get("waits_for", {})
         except (OSError, ValueError):
@@ -99,6 +102,8 @@ def _watch(folder: Path, pid: Any, until: float) -> dict[str, Any]:
 
 
 def _describe(note: dict[str, Any]) -> str:
+    if not note:
+        return "the sidecar went, and so did its state folder: what was left over is unknown"
     if note.get("exit_status") is None:
         return f"run {note.get('run')}: the sidecar went while it was {note.get('state')}"
     left = note.get("left_over") or {}

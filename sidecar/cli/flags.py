@@ -14,14 +14,11 @@ from collections.abc import Sequence
 from dataclasses import Field, fields
 from typing import Any
 
+from sidecar.cli.usage import BadUsage
 from sidecar.settings import Settings, variable
 
 SECRETS = ("token", "run_token")
 WIDTH = 96
-
-
-class BadUsage(Exception):
-    """The command line cannot be understood; the sentence says why and what would be right."""
 
 
 def parse_settings(arguments: Sequence[str]) -> dict[str, str]:

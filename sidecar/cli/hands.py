@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Literal
 
-from sidecar.cli.flags import BadUsage
+from sidecar.access import problem_of_folder
 from sidecar.cli.log import log_to_stderr
+from sidecar.cli.usage import BadUsage
 from sidecar.errors import CallError, SettingsError
+from sidecar.hands.rootlist import parse_roots, problems_of_roots
 
 EX_USAGE = 2
 EX_SOFTWARE = 70
@@ -51,6 +53,9 @@ Flags:
         The Unix socket to listen at, 107 bytes at most. Needed. [SIDECAR_HANDS]
   --workspace DIR
         The folder that commands may touch. [SIDECAR_WORKSPACE, default .]
+  --roots PATH[:ro|:rw],...
+        Further folders that commands may touch, absolute; ro, for reading only, is what nothing
+        after a path means. None may lie in the workspace. [SIDECAR_ROOTS, default none]
   --environment clean|inherited
         What programs start with: PATH, HOME, LANG, ..., or all of ours less SIDECAR_*.
         [SIDECAR_ENVIRONMENT, default clean]
@@ -77,6 +82,7 @@ class Arguments:
 
     socket: str = ""
     workspace: str = "."
+    roots: str = ""
     environment: str = "clean"
     cgroup: str = ""
     log_level: str = "info"
@@ -134,6 +140,7 @@ def parse(arguments: Sequence[str]) -> Arguments:
 _VARIABLES = {
     "socket": "SIDECAR_HANDS",
     "workspace": "SIDECAR_WORKSPACE",
+    "roots": "SIDECAR_ROOTS",
     "environment": "SIDECAR_ENVIRONMENT",
     "cgroup": "SIDECAR_CGROUP",
     "log_level": "SIDECAR_LOG_LEVEL",
@@ -153,10 +160,11 @@ def _check(found: Arguments) -> None:
         raise SettingsError(f"--environment is {found.environment!r}: clean or inherited expected")
     if found.log_level not in LEVELS:
         raise SettingsError(f"--log-level is {found.log_level!r}: {', '.join(LEVELS)} expected")
-    if not os.path.isdir(found.workspace):
-        raise SettingsError(
-            f"--workspace is {found.workspace!r}: not a folder; make it or name another"
-        )
+    if problem := problem_of_folder(found.workspace):
+        raise SettingsError(f"--workspace is {found.workspace!r}: {problem}")
+    problems = problems_of_roots(found.roots, found.workspace, "--roots")
+    if problems:
+        raise SettingsError("\n".join(problems))
 
 
 def _serve(parsed: Arguments) -> int:
@@ -165,7 +173,10 @@ def _serve(parsed: Arguments) -> int:
     from sidecar.hands.apart.listening import InUse, Unusable, listening
     from sidecar.hands.apart.process import Options, drop_tokens, run
     from sidecar.hardening import protect_memory, raise_descriptor_limit
+    from sidecar.startup import problems_of_workspace
 
+    for problem in problems_of_workspace(parsed.workspace, parsed.roots):
+        logging.getLogger(__name__).warning("%s", problem)
     protect_memory()
     raise_descriptor_limit()
     drop_tokens()
@@ -174,6 +185,7 @@ def _serve(parsed: Arguments) -> int:
     )
     options = Options(
         workspace=parsed.workspace,
+        roots=parse_roots(parsed.roots),
         environment=environment,
         core_uids=parsed.core_uids,
         command=parsed.command,

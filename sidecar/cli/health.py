@@ -3,7 +3,8 @@
 For HEALTHCHECK and probes, which start it every few seconds: no event loop, no click. It asks
 `admin.sock`, and where that is not ours to ask, `agent.sock`.
 
-Exit status: 0 healthy, 1 not, 2 there is no sidecar to ask, or a bad command line.
+Exit status: 0 healthy, 1 not, 2 there is no sidecar to ask, or a bad command line. With `--live`
+there is no 1: whoever answers is alive, and a restart would bring back neither hub nor token.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidecar.cli.here import Nobody, ask_health, find_state
 from sidecar.errors import SettingsError
@@ -21,18 +22,22 @@ UNHEALTHY = 1
 NOBODY = 2
 
 HELP = """\
-Usage: sidecar health [--state DIR] [--json]
+Usage: sidecar health [--live] [--state DIR] [--json]
 
 Is the sidecar of this sandbox well? It asks over the Unix socket in the state folder: the one
 named with --state or SIDECAR_STATE, the one that SIDECAR_RUN stands for, or that of the
 `sidecar dev` that runs.
 
+Healthy is one whose channel to the hub is open. With --live it is enough that one answers: for
+probes that restart it, which must not do so because the hub is away.
+
 Examples:
   sidecar health                        one line
+  sidecar health --live                 is it worth leaving alone?
   sidecar health --json | jq .channel   everything it knows
   HEALTHCHECK CMD ["sidecar", "health"]
 
-Exit status: 0 healthy, 1 not (the line says why), 2 no sidecar answers.
+Exit status: 0 healthy, 1 not (the line says why), 2 no sidecar answers. With --live: 0 or 2.
 """
 
 
@@ -42,30 +47,37 @@ def main(arguments: Sequence[str]) -> int:
         print(HELP, end="")
         return HEALTHY
     try:
-        state, as_json = _parse(arguments)
-        answer = ask_health(find_state(state))
+        options = _parse(arguments)
+        answer = ask_health(find_state(options.state))
     except (Nobody, SettingsError) as error:
         print(f"sidecar health: {error}", file=sys.stderr)
         return NOBODY
-    print(json.dumps(answer) if as_json else _describe(answer))
-    return HEALTHY if answer.get("healthy") else UNHEALTHY
+    print(json.dumps(answer) if options.as_json else _describe(answer))
+    return HEALTHY if answer.get("healthy") or options.live else UNHEALTHY
 
 
-def _parse(arguments: Sequence[str]) -> tuple[str | None, bool]:
+class _Options(NamedTuple):
     state: str | None = None
-    as_json = False
+    as_json: bool = False
+    live: bool = False
+
+
+def _parse(arguments: Sequence[str]) -> _Options:
+    found = _Options()
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
         if word == "--json":
-            as_json = True
+            found = found._replace(as_json=True)
+        elif word == "--live":
+            found = found._replace(live=True)
         elif word.startswith("--state="):
-            state = word.partition("=")[2]
+            found = found._replace(state=word.partition("=")[2])
         elif word == "--state" and rest:
-            state = rest.pop(0)
+            found = found._replace(state=rest.pop(0))
         else:
             raise SettingsError(f"{word!r} is out of place (see `sidecar health --help`)")
-    return state, as_json
+    return found
 
 
 def _describe(answer: dict[str, Any]) -> str:

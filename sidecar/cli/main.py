@@ -1,4 +1,4 @@
-"""The verbs other than `run`, `hands` and `health`, by click: which there are, and how they end.
+"""The verbs that `__main__` does not dispatch itself, by click: which there are, and how they end.
 
 A verb is imported when it is called; the table below is all that `sidecar --help` needs.
 
@@ -39,6 +39,9 @@ SECTIONS = {
         "cp": "Copy a file in or out.",
         "ls": "List a directory.",
         "cat": "Print files.",
+        "search": "Find lines in files.",
+        "edit": "Edit a file with the editor of this machine.",
+        "watch": "What changes in a directory, as it happens.",
         "events": "What happened, and what happens.",
         "info": "Who the sidecar is, and how it is.",
         "ping": "Measure the way there and back.",
@@ -46,10 +49,12 @@ SECTIONS = {
     "Run one": {
         "run": "Serve one run; what a sandbox image starts.",
         "hands": "The half that acts, for a container of its own.",
+        "supervise": "Both halves as two users, for an image that starts as root.",
         "health": "Is the sidecar of this sandbox well? For health checks.",
         "drain": "End the run, and wait until all is delivered.",
         "repoint": "Give this sandbox's sidecar another token, hub or endpoint.",
         "hub": "The embedded hub alone.",
+        "install": "Put the sidecar into a volume, for images that do not have it.",
         "token": "Mint a token, for the hub of `sidecar dev` or any other.",
     },
 }

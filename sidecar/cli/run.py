@@ -16,8 +16,9 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from sidecar.cli.flags import BadUsage, describe_flags, parse_settings
+from sidecar.cli.flags import describe_flags, parse_settings
 from sidecar.cli.log import log_to_stderr
+from sidecar.cli.usage import BadUsage
 from sidecar.errors import SettingsError
 from sidecar.settings import Settings, load
 

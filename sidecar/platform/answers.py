@@ -78,7 +78,9 @@ def parse_grant(body: bytes) -> Grant:
             generation=int(_number(found, "generation", 2.0**53)),
         )
     except (KeyError, SettingsError) as error:
-        raise NetworkFailure(f"HTTP 200, but no answer of an endpoint: {error.args[0]}") from None
+        raise NetworkFailure(
+            f"HTTP 200, but no answer of an endpoint ({error.args[0]}): check its URL"
+        ) from None
     return grant
 
 
@@ -100,7 +102,8 @@ def refusal(status: int, body: bytes, *, retry_after: str | None) -> ChannelErro
         )
     if 300 <= status < 400:
         return NetworkFailure(f"HTTP {status}: the endpoint is elsewhere; no redirect is followed")
-    return NetworkFailure(f"HTTP {status} from the endpoint, or from a proxy before it")
+    help = "check the path of its URL" if status == 404 else "it is tried again"
+    return NetworkFailure(f"HTTP {status} from the endpoint, or from a proxy before it: {help}")
 
 
 def _object(body: bytes) -> Mapping[str, Any]:

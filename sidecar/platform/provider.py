@@ -256,7 +256,8 @@ class EndpointProvider:
         self._due_at = now + pause if is_ours else None
         self._bell.ring()
         if is_news:
-            _log.warning("no new token (%s): %s", error.reason, error)
+            if is_ours:
+                _log.warning("no new token (%s): %s", error.reason, error)
             self._tell(error)
 
     def _tell(self, error: ChannelError) -> None:

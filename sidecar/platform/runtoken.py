@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 
 from sidecar.errors import NoToken, SettingsError
 from sidecar.platform.answers import check_run_token
+from sidecar.threads import in_thread
 from sidecar.tokens.private import write_private
 from sidecar.tokens.watched import WatchedFile
 
@@ -76,7 +76,7 @@ class RunTokenStore:
             first = check_run_token(text)
         except SettingsError as error:
             why = f"run token: {error}"
-        kept = self._unwritten or await anyio.to_thread.run_sync(_read, self._path)
+        kept = self._unwritten or await in_thread(_read, self._path)
         if kept is not None and (not first or kept.origin == digest(first)):
             return kept
         if not first:
@@ -86,7 +86,7 @@ class RunTokenStore:
     async def keep(self, token: RunToken) -> None:
         """Write it, before it is used. A disk that fails costs the next restart, not this run."""
         try:
-            await anyio.to_thread.run_sync(write_private, self._path, _document(token))
+            await in_thread(write_private, self._path, _document(token))
             self._unwritten, self.complaint = None, ""
         except OSError as error:
             self._unwritten = token

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sidecar.clock import Clock, SystemClock
 from sidecar.errors import NoToken, SettingsError
-from sidecar.tokens.forms import Token, check_run, check_url, oddities, parse_token
+from sidecar.tokens.forms import Token, check_run, check_url, parse_token
 from sidecar.tokens.watched import WatchedFile
 
 _log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ class TokenFile:
 
     While it is missing, empty or half written, the last good token is kept: whoever replaces the
     file need not do so atomically. So it is while it holds one that no sidecar of `run` can use.
-    A token that looks wrong otherwise is told, and tried all the same.
+    A token that looks wrong otherwise is tried all the same.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class TokenFile:
         self._allow_plain = allow_plain
         self._clock = clock or SystemClock()
         self._good: Token | None = None
-        self.complaint = ""  # what is wrong with the file or with the token in it, if anything
+        self.complaint = ""  # what is wrong with the file, if anything
 
     async def token(self) -> Token:
         """Read the file. Raises `NoToken` if it never held a token."""
@@ -52,8 +52,7 @@ class TokenFile:
                 check_run(token, self._run)
         except SettingsError as error:
             return self._last_good(f"token file {path}: {error}")
-        odd = oddities(token, wall=self._clock.wall())
-        self._complain(f"token file {path}: {'; '.join(odd.values())}" if odd else "")
+        self.complaint = ""
         if self._good is None or token.value != self._good.value:
             self._good = self._timed(token)
         return self._good
@@ -73,16 +72,8 @@ class TokenFile:
         if self._good is None:
             self.complaint = complaint
             raise NoToken(complaint)
-        self._complain(f"{complaint}; the last good token stays in use")
-        return self._good
-
-    def _complain(self, complaint: str) -> None:
-        """Once for each thing that is wrong, not once for each dial."""
-        if complaint and _gist(complaint) != _gist(self.complaint):
+        complaint = f"{complaint}; the last good token stays in use"
+        if complaint != self.complaint:  # once for each thing that is wrong, not for each dial
             _log.warning("%s", complaint)
         self.complaint = complaint
-
-
-def _gist(complaint: str) -> str:
-    """Without the seconds, which grow."""
-    return "".join(c for c in complaint if not c.isdigit())
+        return self._good

@@ -23,11 +23,13 @@ import ipaddress
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from sidecar.errors import SettingsError
 from sidecar.protocol.names import GROUPS_CLAIM, Subject
+
+LEEWAY = 60.0  # seconds that the clocks of who mints and who looks may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ def check_run(token: Token, run: str) -> Token:
     if isinstance(groups, list) and groups and needed not in groups:
         joined = ", ".join(repr(str(group)[:70]) for group in groups[:3])
         raise SettingsError(
-            f"it is not for the sidecar of run {run!r}: it joins {joined} and not {needed!r}"
+            f"it is not for the sidecar of run {run!r}: it joins {joined} and not {needed!r};"
+            " mint one for this run, or set SIDECAR_RUN"
         )
     return token
 
@@ -136,7 +139,11 @@ def expiry(jwt: str) -> float | None:
     None for what is no JWT, or one without `exp`: such a token is simply tried.
     """
     exp = (_claims(jwt) or {}).get("exp")
-    return float(exp) if isinstance(exp, int | float) and not isinstance(exp, bool) else None
+    return float(exp) if _is_number(exp) else None
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Oddity(StrEnum):
@@ -144,6 +151,7 @@ class Oddity(StrEnum):
 
     NO_END = "no_end"
     LAPSED = "lapsed"
+    NOT_YET = "not_yet"
     OTHER_HUB = "other_hub"
     OTHER_HOST = "other_host"  # which is right behind a proxy that has a name of its own
 
@@ -159,6 +167,12 @@ def oddities(token: Token, *, wall: float) -> dict[Oddity, str]:
     elif token.expires_at <= wall:
         ago = wall - token.expires_at
         found[Oddity.LAPSED] = f"it expired {ago:.0f} s ago by the clock of this machine"
+    begins = max(
+        (claims[name] for name in ("nbf", "iat") if _is_number(claims.get(name))), default=0
+    )
+    if begins > wall + LEEWAY:
+        later = begins - wall
+        found[Oddity.NOT_YET] = f"it begins only in {later:.0f} s by the clock of this machine"
     audiences = claims.get("aud")
     if isinstance(audiences, str):
         audiences = [audiences]

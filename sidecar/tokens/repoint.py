@@ -118,6 +118,7 @@ def _refuse_odd(token: Token, wall: float) -> None:
     """Here somebody is there to mend it; another host may be a proxy's, so it is let through."""
     odd = oddities(token, wall=wall)
     odd.pop(Oddity.OTHER_HOST, None)
+    odd.pop(Oddity.NOT_YET, None)  # the hub says so, if it is not our clock
     if odd:
         raise Invalid(f"the token is of no use: {'; '.join(odd.values())}")
 

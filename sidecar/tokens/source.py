@@ -7,9 +7,9 @@ from typing import Protocol
 import anyio
 
 from sidecar.clock import Clock
-from sidecar.errors import ChannelError, SidecarError
+from sidecar.errors import ChannelError, SidecarError, TokenExpired
 from sidecar.protocol.record import Record, record
-from sidecar.tokens.forms import Token, oddities
+from sidecar.tokens.forms import Oddity, Token, oddities
 from sidecar.tokens.hooks import TokenHooks
 from sidecar.tokens.provider import Listener, TokenProvider
 
@@ -56,6 +56,7 @@ class PlainSource:
         self._token: Token | None = None
         self._failure: str | None = None
         self._is_refused = False
+        self._proven = ""  # the token that the hub took last
         self._changes = 0
 
     async def token(self) -> Token:
@@ -77,6 +78,7 @@ class PlainSource:
 
     def used(self, token: Token) -> None:
         self._failure = None
+        self._proven = token.value
         if self._is_refused:
             self._is_refused = False
             self._hooks.accepted()
@@ -84,6 +86,8 @@ class PlainSource:
     def refused(self, token: Token, error: ChannelError) -> None:
         """The hub's own sentence, and what is odd about the token, which is mostly why."""
         odd = oddities(token, wall=self._clock.wall())
+        if isinstance(error, TokenExpired):
+            odd.pop(Oddity.LAPSED, None)
         self._failure = "; ".join([str(error), *odd.values()])
         if not self._is_refused:
             self._is_refused = True
@@ -92,7 +96,7 @@ class PlainSource:
     def status(self) -> TokenStatus:
         waiting = self._token is None
         complaint = str(getattr(self._provider, "complaint", "")) or None
-        failure = self._failure or complaint
+        failure = self._failure or complaint or self._suspicion()
         return TokenStatus(
             source=self._kind,
             state=REFUSED if self._is_refused else WAITING if waiting else OK,
@@ -102,6 +106,14 @@ class PlainSource:
             failure=failure,
             way_out=self._way_out() if failure else None,
         )
+
+    def _suspicion(self) -> str | None:
+        """What is odd about a token that the hub has not answered yet."""
+        if self._token is None or self._token.value == self._proven:
+            return None
+        odd = oddities(self._token, wall=self._clock.wall())
+        odd.pop(Oddity.OTHER_HOST, None)
+        return "; ".join(odd.values()) or None
 
     def _way_out(self) -> str:
         if self._kind == "file":

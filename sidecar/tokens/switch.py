@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from sidecar.bell import Bell
 from sidecar.clock import Clock
 from sidecar.errors import CallError, ChannelError, RunTokenRefused
+from sidecar.threads import in_thread
 from sidecar.tokens.forms import Token, url_for_log
 from sidecar.tokens.hooks import TokenHooks
 from sidecar.tokens.repoint import (
@@ -164,9 +164,7 @@ class SwitchProvider:
         """Whether it will survive a restart. A disk that fails is no reason to stay away."""
         try:
             async with self._one_note_at_a_time:
-                await anyio.to_thread.run_sync(
-                    lambda: write_note(self._folder, asked, made_for=self._made_for)
-                )
+                await in_thread(lambda: write_note(self._folder, asked, made_for=self._made_for))
         except OSError as error:
             _log.error("a restart will forget this repoint: %s", error.strerror)
             return False
@@ -176,15 +174,13 @@ class SwitchProvider:
         """A restart need not try again what was refused."""
         async with self._one_note_at_a_time:
             if self._repoint is None:
-                await anyio.to_thread.run_sync(remove_note, self._folder)
+                await in_thread(remove_note, self._folder)
 
     async def _restore(self) -> None:
         """Once, before the first token: what we were repointed to before a restart."""
         if self._is_restored:
             return
-        noted = await anyio.to_thread.run_sync(
-            lambda: read_note(self._folder, made_for=self._made_for)
-        )
+        noted = await in_thread(lambda: read_note(self._folder, made_for=self._made_for))
         if noted is not None and not self._is_restored and self._may_restore(noted):
             self._use(noted)
             _log.warning("still repointed to the %s %s", noted.kind, url_for_log(noted.url))

@@ -11,9 +11,10 @@ import os
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 
+from sidecar.access import sentence
 from sidecar.errors import SettingsError
+from sidecar.threads import in_thread
 
 POLL_INTERVAL = 1.0  # seconds between looks, while somebody waits for a change,
 EAGER_LOOKS = 60  # for so many looks; then
@@ -34,21 +35,19 @@ class WatchedFile:
 
     async def read(self) -> str:
         """The text. Raises `SettingsError`, which names the file and quotes nothing of it."""
-        self._seen = await anyio.to_thread.run_sync(_look, self.path)  # if we may not read it
+        self._seen = await in_thread(_look, self.path)  # if we may not read it
         self._looks = 0
         try:
-            self._seen, data = await anyio.to_thread.run_sync(_read, self.path)
+            self._seen, data = await in_thread(_read, self.path)
             if len(data) > MAX_FILE:
                 raise SettingsError(f"{self.path}: more than {MAX_FILE} bytes; this is no token")
             return data.decode()
-        except OSError as error:
-            raise SettingsError(f"{self.path}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise SettingsError(f"{self.path}: it is not text") from None
 
     async def changed(self) -> None:
         """Return when there is a file, and another one than `read` last saw."""
-        while await anyio.to_thread.run_sync(_look, self.path) in (None, self._seen):
+        while await in_thread(_look, self.path) in (None, self._seen):
             self._looks += 1
             is_eager = self._looks <= EAGER_LOOKS
             await anyio.sleep(POLL_INTERVAL if is_eager else IDLE_POLL_INTERVAL)
@@ -66,5 +65,8 @@ def _look(path: Path) -> Mark | None:
 
 
 def _read(path: Path) -> tuple[Mark, bytes]:
-    with path.open("rb") as file:
-        return _mark(os.fstat(file.fileno())), file.read(MAX_FILE + 1)
+    try:
+        with path.open("rb") as file:
+            return _mark(os.fstat(file.fileno())), file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise SettingsError(f"{path}: {sentence(path, error)}") from None

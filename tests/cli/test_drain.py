@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from stack import PATIENCE, RUN, Stack, is_listening, open_stack, until
 
 from sidecar.cli.drain import _describe
-from sidecar.cli.here import is_held
+from sidecar.cli.here import is_held, looking_at, wait_for_lookers
 
 ENDED: dict[str, Any] = {"run": "demo", "state": "ended", "exit_status": 0, "left_over": None}
 
@@ -54,6 +55,30 @@ def test_one_line_says_how_it_ended(changes: dict[str, Any], line: str) -> None:
     assert _describe(ENDED | changes) == line
 
 
+def test_what_went_with_its_folder_is_unknown() -> None:
+    assert _describe({}).endswith("what was left over is unknown")
+
+
+def test_a_folder_is_not_removed_while_somebody_looks(tmp_path: Path) -> None:
+    waited = threading.Thread(target=wait_for_lookers, args=(tmp_path,))
+    with looking_at(tmp_path):
+        waited.start()
+        waited.join(0.3)
+        assert waited.is_alive()
+    waited.join(PATIENCE)
+    assert not waited.is_alive()
+
+
+def test_who_looks_for_ever_is_not_waited_for(tmp_path: Path) -> None:
+    with looking_at(tmp_path):
+        wait_for_lookers(tmp_path, at_most=0.1)
+
+
+def test_where_there_is_no_folder_nobody_waits(tmp_path: Path) -> None:
+    with looking_at(tmp_path / "none"):
+        wait_for_lookers(tmp_path / "none")
+
+
 async def drain(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
     command = [sys.executable, "-m", "sidecar", "drain", *arguments]
@@ -90,6 +115,7 @@ async def test_it_waits_until_all_is_delivered_and_says_so_again(
     assert json.loads(again.stdout)["told_by"] == "drain"
 
 
+@pytest.mark.slow
 async def test_it_tells_what_it_waits_for_and_what_was_left_over(
     stack: Stack, tmp_path: Path
 ) -> None:
@@ -105,6 +131,7 @@ async def test_it_tells_what_it_waits_for_and_what_was_left_over(
     assert f"run {RUN} ended: left over: " in done.stdout
 
 
+@pytest.mark.slow
 async def test_a_sidecar_that_is_killed_meanwhile_is_told_from_one_that_ended(
     stack: Stack, tmp_path: Path
 ) -> None:

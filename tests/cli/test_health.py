@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sidecar.cli.health import _describe
+from sidecar.cli.health import _describe, main
 
 WELL: dict[str, Any] = {
     "healthy": True,
@@ -59,3 +65,37 @@ DOWN = {"state": "waiting", "reason": "network", "message": "no way"}
 )
 def test_one_line_says_what_is_wrong(changes: dict[str, Any], line: str) -> None:
     assert _describe(WELL | changes) == line
+
+
+@contextmanager
+def answering(state: Path, answer: dict[str, Any]) -> Iterator[None]:
+    """Somebody at `agent.sock` who gives one answer."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(state / "agent.sock"))
+        listener.listen()
+
+        def serve() -> None:
+            with listener.accept()[0] as one:
+                one.recv(1024)
+                one.sendall(json.dumps(answer).encode() + b"\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+
+
+@pytest.mark.parametrize("flags, status", [([], 1), (["--live"], 0)])
+def test_one_that_cannot_reach_its_hub_is_alive_and_not_ready(
+    flags: list[str], status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(tmp_path, WELL | {"healthy": False, "channel": DOWN}):
+        assert main([*flags, "--state", str(tmp_path)]) == status
+    assert capsys.readouterr().out.endswith("channel waiting, network: no way\n")
+
+
+def test_where_nobody_answers_nobody_is_alive(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--live", "--state", str(tmp_path)]) == 2
+    assert f"no sidecar answers in {tmp_path}" in capsys.readouterr().err

@@ -170,7 +170,7 @@ def test_a_bad_command_line_is_2(bench, flags, words) -> None:
 def test_a_state_folder_that_cannot_be_made_is_77(bench) -> None:
     done = bench("run", "--run", "a", "--token-file", "t", "--state", "/proc/state")
     assert done.returncode == 77
-    assert b"sidecar run: /proc/state: " in done.stderr
+    assert b"sidecar run: the state folder cannot be used: /proc/state: " in done.stderr
     assert b"set SIDECAR_STATE" in done.stderr
 
 

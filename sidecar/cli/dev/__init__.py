@@ -19,7 +19,13 @@ ENDED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 @click.argument("path", default=".", type=click.Path(exists=True, file_okay=False))
 @click.option("--port", default=0, metavar="PORT", help="Port of the hub. Default: a free one.")
 @click.option("--run", metavar="ID", help="The id of the run. Default: made from the folder.")
-def dev(path: str, port: int, run: str | None) -> int:
+@click.option(
+    "--roots",
+    default="",
+    metavar="PATH[:ro|:rw],...",
+    help="Further folders that commands may touch, absolute; ro, for reading only, unless said.",
+)
+def dev(path: str, port: int, run: str | None, roots: str) -> int:
     """Serve a folder (default: this one): an embedded hub, a sidecar, and tokens for the other
     verbs, until Ctrl-C. Shows what happens.
 
@@ -34,15 +40,18 @@ def dev(path: str, port: int, run: str | None) -> int:
     """
     from sidecar.cli import loop, profiles
     from sidecar.cli.dev.stage import serve_folder
+    from sidecar.cli.here import wait_for_lookers
 
     log_to_stderr("error")  # what happens is shown by the screen
     folder = Path(os.path.realpath(path))
     run = profiles.run_id_of(folder) if run is None else _checked(run)
+    _check_roots(roots, path)
     with (
         profiles.claim(run, folder) as claim,
         tempfile.TemporaryDirectory(prefix="sidecar-dev-", ignore_cleanup_errors=True) as state,
     ):
-        status = loop.run(partial(serve_folder, folder, run, claim, Path(state), port))
+        status = loop.run(partial(serve_folder, folder, run, claim, Path(state), port, roots))
+        wait_for_lookers(Path(state))  # `sidecar drain` reads there how it ended
     return 0 if status in ENDED else status
 
 
@@ -54,3 +63,11 @@ def _checked(run: str) -> str:
         return check_id(run, "run")
     except Invalid as error:
         raise click.BadParameter(error.message, param_hint="--run") from error
+
+
+def _check_roots(roots: str, folder: str) -> None:
+    from sidecar.hands.rootlist import problems_of_roots
+
+    problems = problems_of_roots(roots, folder, "the list")
+    if problems:
+        raise click.BadParameter("; ".join(problems), param_hint="--roots")

@@ -10,7 +10,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -68,7 +67,8 @@ class Supervisor:
             await anyio.sleep(backoff.next())
 
     async def _run_once(self) -> int:
-        command = [sys.executable, "-m", "sidecar", "run", "--with-parent", str(os.getpid())]
+        command = [*childprocess.interpreter(), "-m", "sidecar", "run"]
+        command += ["--with-parent", str(os.getpid())]
         process = await childprocess.start(command, self._settings, subprocess.PIPE)
         try:
             assert process.stdout is not None

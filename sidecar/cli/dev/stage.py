@@ -21,7 +21,9 @@ RUN_TOKEN_LIFE = 30 * 86400.0  # seconds; a laptop may sleep for days
 WATCHER = "dev"  # our own controller id
 
 
-async def serve_folder(folder: Path, run: str, claim: Claim, state: Path, port: int) -> int:
+async def serve_folder(
+    folder: Path, run: str, claim: Claim, state: Path, port: int, roots: str
+) -> int:
     """Until cancelled, or until the sidecar cannot be kept up (exit status 1)."""
     screen = Screen()
     hub = Hub(HubSettings(port=port, platform=True, run_token_life=RUN_TOKEN_LIFE))
@@ -34,6 +36,7 @@ async def serve_folder(folder: Path, run: str, claim: Claim, state: Path, port: 
             "endpoint": address.endpoint,
             "run_token_file": str(run_token),
             "workspace": str(folder),
+            "roots": roots,
             "state": str(state),
             "environment": "inherited",
             "drain": str(DRAIN),

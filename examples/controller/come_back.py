@@ -1,7 +1,7 @@
 """Start a program that outlives us, and go on with its output where we stopped.
 
     export CLIENT_URL=$(sidecar token --controller me)
-    python examples/come_back.py RUN STATE_FILE PROGRAM ...
+    python examples/controller/come_back.py RUN STATE_FILE PROGRAM ...
 
 CLIENT_URL is the hub's client URL with an access token for the controller `me`. The state file
 holds the program's exec id and how far its output was printed. While it is there, PROGRAM is

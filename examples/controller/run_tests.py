@@ -1,7 +1,7 @@
 """Copy a folder into a sandbox and run its tests there, with their output as it comes.
 
     export CLIENT_URL=$(sidecar token --controller me)
-    python examples/run_tests.py RUN FOLDER [PROGRAM ...]
+    python examples/controller/run_tests.py RUN FOLDER [PROGRAM ...]
 
 CLIENT_URL is the hub's client URL with an access token for the controller `me`. PROGRAM is what
 runs in the copied folder, `python3 -m unittest -v` if none is given. The exit status is its own.

@@ -1,7 +1,7 @@
 """Follow what happens in a sandbox, and go on next time where it stopped.
 
     export CLIENT_URL=$(sidecar token --controller me)
-    python examples/follow_events.py RUN CURSOR_FILE
+    python examples/controller/follow_events.py RUN CURSOR_FILE
 
 CLIENT_URL is the hub's client URL with an access token for the controller `me`. The cursor is
 written after each event, so an event that was printed just before a crash is printed again, and
