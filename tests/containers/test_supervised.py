@@ -35,6 +35,17 @@ CMD ["sleep", "600"]
 CAPABILITIES = "--cap-add=SETUID,SETGID,KILL,CHOWN"
 FLAGS = ("--user=0", CAPABILITIES, "--tmpfs=/work:mode=1777")
 
+# One process: what has ended since the folder was listed is passed over, and nothing else is.
+LIST = f"""exec {PYTHON} -I -c '
+import pathlib
+for file in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    try:
+        words = file.read_bytes().split(bytes(1))
+    except (FileNotFoundError, ProcessLookupError):
+        continue
+    print(file.parent.name, *(word.decode() for word in words))
+'"""
+
 with_and_without_init = pytest.mark.parametrize(
     "flags", [pytest.param((), id="alone"), pytest.param(("--init",), id="with an init")]
 )
@@ -59,11 +70,9 @@ async def shell(run: Run, line: str) -> str:
 
 async def pids_of(run: Run, what: str) -> list[int]:
     """Of our programs, by the verb in their command line."""
-    script = (
-        "cd /proc; for p in [0-9]*; do echo $p $(tr '\\0' ' ' <$p/cmdline); done 2>/dev/null"
-        f" | grep ' -m sidecar {what}' | grep -v grep | cut -d' ' -f1"
-    )
-    return [int(word) for word in (await shell(run, script)).split()]
+    lines = (await shell(run, LIST)).splitlines()
+    assert any(line.startswith("1 ") for line in lines), lines
+    return [int(line.split()[0]) for line in lines if f" -m sidecar {what}" in line]
 
 
 @with_and_without_init
